@@ -1,0 +1,1 @@
+"""What an operator does to a volume: format, fsck, status, summary."""

@@ -1,0 +1,1 @@
+"""Caches of blocks; each may forget at any time."""

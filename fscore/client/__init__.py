@@ -1,0 +1,1 @@
+"""The Python edge: fsspec and loaders."""

@@ -1,0 +1,1 @@
+"""Paths, open files and walks: what programs see. Way in: `filesystem.Filesystem`."""

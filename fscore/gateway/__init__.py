@@ -1,0 +1,1 @@
+"""The S3 edge. Empty until the gateway is built."""

@@ -1,0 +1,1 @@
+"""Models: named, versioned, deduplicated, split, approved, published. Speaks paths, never inodes."""

@@ -1,0 +1,1 @@
+"""What model files say about their tensors, read without executing anything."""

@@ -1,0 +1,1 @@
+"""Tensor, pipeline and expert parallel splits, planned as ranges of existing files."""

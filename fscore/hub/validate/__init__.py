@@ -1,0 +1,1 @@
+"""The release checks: tables of tensors, files and configuration, judged by Great Expectations."""

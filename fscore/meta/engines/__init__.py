@@ -1,0 +1,1 @@
+"""Engines that store records and know no semantics. Way in: `registry.open_engine`."""

@@ -1,0 +1,1 @@
+"""The volume format's SQL layout; the only door to SQLAlchemy."""

@@ -1,0 +1,1 @@
+"""POSIX semantics, written once over the record transaction of `meta.txn`."""

@@ -1,0 +1,1 @@
+"""The kernel edge (FUSE). Empty until the mount is built."""

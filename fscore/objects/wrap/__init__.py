@@ -1,0 +1,1 @@
+"""Wrappers of an object store, one concern each, all with its interface."""

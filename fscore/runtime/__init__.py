@@ -1,0 +1,1 @@
+"""Clock, threads, limits, metrics and logs: the only place where time passes."""

@@ -1,0 +1,1 @@
+"""Bringing versions to other volumes: plan, copy, verify, make visible."""

@@ -1,0 +1,1 @@
+"""Inodes, handles, reader and writer: the only place where metadata meets blocks."""

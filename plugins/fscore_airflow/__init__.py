@@ -1,0 +1,1 @@
+"""The Airflow edge: operators, sensors, triggers, hook, timetable. Imports the core inside `execute`."""
