@@ -5,7 +5,8 @@ An engine stores records and knows no POSIX. Its duties:
 * `transact(body)` runs `body` serialisably and may run it several times: every record that `body` read must be
   unchanged when its writes are applied, all of them at once; else the engine runs `body` again on fresh reads.
   An error raised by `body` ends it with nothing written.
-* Reads come before writes. What a body read it may compare; what it writes is an intent, applied at commit.
+* Reads come before writes: a body reads nothing after its first intent (the memory engine enforces it). What it read
+  is compared at commit; an engine may compare what was only prefetched, too. What it writes is an intent.
 * Intents are relative where the engines differ: usage + n, references + n, per-parent links + n. `put_node` of a node
   that this transaction has read writes what differs from what was read (on SQL: those columns only, nlink
   relatively), so that a concurrent chmod and write do not undo each other.
@@ -21,7 +22,7 @@ import enum
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from fscore.domain.attr import Attr, Entry, Kind
 from fscore.domain.slices import SliceRecord
@@ -100,6 +101,16 @@ def want_parents(ino: int) -> Want:
     return Want("parents", (ino,))
 
 
+def want_symlink(ino: int) -> Want:
+    """`symlink(ino)` will be read."""
+    return Want("symlink", (ino,))
+
+
+def want_has_entries(ino: int) -> Want:
+    """`has_entries(ino)` will be read."""
+    return Want("has_entries", (ino,))
+
+
 class MetaView(Protocol):
     """Reads of records. In a transaction each one is compared again at commit; in a view none is."""
 
@@ -121,8 +132,12 @@ class MetaView(Protocol):
     def chunk(self, ino: int, index: int) -> tuple[SliceRecord, ...]:
         """Slice records of a chunk, oldest first; empty when there are none."""
 
-    def chunk_indexes(self, ino: int) -> list[int]:
-        """Indexes of the chunks that have a list, ascending."""
+    def chunk_indexes(self, ino: int, first: int, stop: int) -> list[int]:
+        """Indexes in [first, stop) of the chunks that have a list, ascending.
+
+        Never compared at commit: a body that depends on it reads the node, which every write of the file changes.
+        Redis has no index of them: it asks for each when the range is small and scans the keys when it is not.
+        """
 
     def symlink(self, ino: int) -> bytes | None:
         """Target of a symbolic link."""
@@ -251,8 +266,11 @@ class MetaEngine(ABC):
         """Entries of a directory in batches, in memory bounded by `batch`, each name once."""
 
     @abstractmethod
-    def reserve(self, counter: Counter, count: int) -> int:
-        """Take `count` fresh numbers and return the first; never 0, and for inodes never 1."""
+    def reserve(self, counter: Counter, count: int) -> range:
+        """Take up to `count` (at least one) fresh numbers, ascending; never 0, and for inodes never 1.
+
+        A fresh Redis volume hands out 2 to 1024 for its first batch of 1024 inodes (volume-format.md 2.3).
+        """
 
     @abstractmethod
     def load_setting(self) -> bytes | None:
@@ -371,5 +389,29 @@ class MetaEngine(ABC):
         """Every parked (slice id, size)."""
 
     @abstractmethod
+    def scan_detached(self) -> Iterator[tuple[int, int]]:
+        """Every root of a tree that is not linked yet, as (inode, unix seconds)."""
+
+    @abstractmethod
+    def scan_sustained(self) -> Iterator[tuple[int, int]]:
+        """Every (session, inode) that is deleted but still open."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Store what this engine holds back (SQL: usage deltas of the last second). `usage` counts it already."""
+
+    @abstractmethod
     def close(self) -> None:
         """Give back connections and files. Idempotent."""
+
+
+@runtime_checkable
+class SupportsResolve(Protocol):
+    """Capability: dependent reads in one round trip. Found by `isinstance`; without it the service walks a view."""
+
+    def walk(self, parent: int, names: Sequence[bytes]) -> list[tuple[int, Attr]]:
+        """The node of each name in turn, beginning below `parent`, as far as that goes.
+
+        Stops before a name that has no entry, before a node that is missing, and after a node that is no directory:
+        a shorter answer than `names` says where. Checks no permission and follows no link.
+        """
