@@ -5,13 +5,16 @@ from __future__ import annotations
 import errno
 import inspect
 import pickle
+from typing import TypeVar
 
 import pytest
 
 from fscore.domain import errors
 
+Kind = TypeVar("Kind", bound=BaseException)
 
-def tree(root: type[BaseException]) -> set[type[BaseException]]:
+
+def tree(root: type[Kind]) -> set[type[Kind]]:
     """This class and all below it that fscore itself defines."""
     found = {root}
     for child in root.__subclasses__():
