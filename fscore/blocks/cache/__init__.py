@@ -1,1 +1,1 @@
-"""Caches of blocks; each may forget at any time."""
+"""Caches of plain blocks; each may forget at any time. `api.BlockCache` is what they promise."""

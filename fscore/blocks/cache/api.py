@@ -1,0 +1,70 @@
+"""What a cache of plain blocks promises."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from fscore.runtime.buffer import Buffer
+
+
+class BlockCache(Protocol):
+    """Plain blocks by object key. May forget at any time; never returns bytes that were not put. Thread-safe.
+
+    A cache swallows its own troubles (a full disk, a corrupt entry): it answers None or does not keep, and counts.
+    """
+
+    @property
+    def used(self) -> int:
+        """Bytes held."""
+        ...
+
+    def get(self, key: str, off: int, length: int) -> bytes | None:
+        """`length` bytes of a block from `off`, or None."""
+        ...
+
+    def get_into(self, key: str, off: int, buffer: memoryview) -> bool:
+        """Fill `buffer` from `off` of a block; False (and `buffer` undefined) if the block is not here."""
+        ...
+
+    def put(self, key: str, data: Buffer) -> None:
+        """Keep a whole block, if there is room. `data` may be kept as it is when it is `bytes`."""
+        ...
+
+    def contains(self, key: str) -> bool:
+        """Whether the block seems to be here; the next get may still say None."""
+        ...
+
+    def drop(self, key: str) -> None:
+        """Forget a block."""
+        ...
+
+    def close(self) -> None:
+        """Give back threads and descriptors; what is on disk stays."""
+        ...
+
+
+class NoCache:
+    """Keeps nothing."""
+
+    used = 0
+
+    def get(self, key: str, off: int, length: int) -> bytes | None:
+        """Nothing."""
+        return None
+
+    def get_into(self, key: str, off: int, buffer: memoryview) -> bool:
+        """Nothing."""
+        return False
+
+    def put(self, key: str, data: Buffer) -> None:
+        """Not kept."""
+
+    def contains(self, key: str) -> bool:
+        """No."""
+        return False
+
+    def drop(self, key: str) -> None:
+        """Nothing to forget."""
+
+    def close(self) -> None:
+        """Nothing to give back."""

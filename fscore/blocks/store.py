@@ -1,0 +1,287 @@
+"""Slices in an object store: cut into blocks, coded, cached, fetched in parallel. Way in to `blocks`."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+from concurrent.futures import Future
+from typing import Final
+
+import msgspec
+
+from fscore.blocks.cache.api import BlockCache, NoCache
+from fscore.blocks.codec import Plain, codec_for
+from fscore.blocks.upload import Budget, SliceWriter
+from fscore.domain.errors import CorruptError, FsError, NotFound, StoreError
+from fscore.domain.geometry import block_length, by_block
+from fscore.domain.keys import block_key, slice_keys
+from fscore.objects.api import ObjectStore
+from fscore.runtime import log
+from fscore.runtime.buffer import Buffer
+from fscore.runtime.metrics import Metrics
+from fscore.runtime.progress import NoProgress, Progress
+from fscore.runtime.singleflight import SingleFlight
+from fscore.runtime.threads import Pool
+
+_RANGE_PART: Final = 4  # a read of less than a quarter of a block may be a range request
+_RANGES_BEFORE_WHOLE: Final = 3
+_TRAILS: Final = 512
+
+logger = log.get(__name__)
+
+
+class WarmReport(msgspec.Struct, frozen=True):
+    """Bytes that were in the cache already, that were fetched into it, and that could not be."""
+
+    cached: int
+    fetched: int
+    failed: int
+
+
+class BlockStore:
+    """Reads and writes slices. Every method may be called from any thread.
+
+    A read raises NotFound when an object is gone: the caller reads the chunk's list again, for a compaction may have
+    replaced the slice. CorruptError when the bytes cannot be what was written.
+    """
+
+    def __init__(
+        self,
+        objects: ObjectStore,
+        *,
+        block_size: int,
+        compression: str = "none",
+        hash_prefix: bool = False,
+        cache: BlockCache | None = None,
+        upload_threads: int = 8,
+        fetch_threads: int = 8,
+        buffer_bytes: int = 300 << 20,
+        prefetch_blocks: int = 16,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self.objects = objects
+        self.block_size = block_size
+        self.cache = cache or NoCache()
+        self.metrics = metrics or Metrics()
+        self._codec = codec_for(compression)
+        self._hash_prefix = hash_prefix
+        self._ranged = isinstance(self._codec, Plain)
+        self._uploads = Pool("upload", upload_threads)
+        self._fetches = Pool("fetch", fetch_threads)
+        self._ahead = Pool("prefetch", max(1, fetch_threads // 2))
+        self._ahead_limit = prefetch_blocks
+        self._ahead_now: set[str] = set()
+        self._ahead_lock = threading.Lock()
+        self._flights: SingleFlight[bytes] = SingleFlight()
+        self._budget = Budget(buffer_bytes, block_size)
+        self._trails: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        self._trails_lock = threading.Lock()
+
+    def new_writer(self, slice_id: int) -> SliceWriter:
+        """A writer of a slice that nobody has written yet."""
+        return SliceWriter(
+            slice_id,
+            block_size=self.block_size,
+            hash_prefix=self._hash_prefix,
+            store=self._put,
+            remove=self._remove,
+            pool=self._uploads,
+            budget=self._budget,
+        )
+
+    def read(self, slice_id: int, size: int, off: int, length: int) -> bytes:
+        """`length` bytes from `off` of a slice of `size` bytes; fewer at its end."""
+        length = max(0, min(length, size - off))
+        parts = list(by_block(off, length, self.block_size))
+        if not parts:
+            return b""
+        if len(parts) == 1:
+            index, pos, n = parts[0]
+            return self._part(slice_id, size, index, pos, n)
+        buffer = bytearray(length)
+        self.read_into(slice_id, size, off, memoryview(buffer))
+        return bytes(buffer)
+
+    def read_into(self, slice_id: int, size: int, off: int, buffer: memoryview) -> None:
+        """Fill `buffer` from `off` of a slice. Blocks that are not cached are fetched in parallel."""
+        if off + len(buffer) > size:
+            raise CorruptError(f"slice {slice_id} of {size} bytes was asked for bytes up to {off + len(buffer)}")
+        parts: list[tuple[int, int, memoryview]] = []
+        start = 0
+        for index, pos, n in by_block(off, len(buffer), self.block_size):
+            parts.append((index, pos, buffer[start : start + n]))
+            start += n
+        if len(parts) == 1:
+            self._part_into(slice_id, size, *parts[0])
+            return
+        waiting: list[Future[None]] = []
+        inline = []
+        for part in parts:
+            if self.cache.contains(self._key(slice_id, size, part[0])):
+                inline.append(part)
+            else:
+                waiting.append(self._fetches.submit(self._part_into, slice_id, size, *part))
+        error: BaseException | None = None
+        try:
+            for part in inline:
+                self._part_into(slice_id, size, *part)
+        except (FsError, StoreError) as failed:
+            error = failed
+        for future in waiting:
+            error = future.exception() or error  # all must have left the buffer before it goes back
+        if error is not None:
+            raise error
+
+    def prefetch(self, slice_id: int, size: int, off: int, length: int) -> None:
+        """Bring the blocks of a range into the cache in the background, as far as that is not busy already."""
+        length = max(0, min(length, size - off))
+        for index, _, _ in by_block(off, length, self.block_size):
+            key = self._key(slice_id, size, index)
+            if self.cache.contains(key) or self._flights.flying(key):
+                continue
+            with self._ahead_lock:
+                if key in self._ahead_now or len(self._ahead_now) >= self._ahead_limit:
+                    continue
+                self._ahead_now.add(key)
+            self._ahead.submit(self._fetch_ahead, key, block_length(size, index, self.block_size))
+
+    def delete(self, slice_id: int, size: int) -> None:
+        """Delete every block of a slice, in parallel; absent ones are fine."""
+        keys = slice_keys(slice_id, size, self.block_size, hash_prefix=self._hash_prefix)
+        for _ in self._uploads.map_bounded(self._delete, keys):
+            pass
+
+    def exists(self, slice_id: int, size: int) -> list[str]:
+        """Keys of the blocks of a slice that are missing in the object store."""
+        keys = slice_keys(slice_id, size, self.block_size, hash_prefix=self._hash_prefix)
+        return [key for key in self._fetches.map_bounded(self._missing, keys) if key]
+
+    def cached_bytes(self, slices: Iterable[tuple[int, int]]) -> int:
+        """How many bytes of these slices (id, size) are in the cache."""
+        return sum(
+            block_length(size, index, self.block_size)
+            for slice_id, size in slices
+            for index in range(-(-size // self.block_size))
+            if self.cache.contains(self._key(slice_id, size, index))
+        )
+
+    def warm(self, slices: Iterable[tuple[int, int]], progress: Progress | None = None) -> WarmReport:
+        """Fill the cache with these slices (id, size). One that cannot be read is counted and logged, not raised."""
+        told = progress or NoProgress()
+        wanted = [
+            (self._key(slice_id, size, index), block_length(size, index, self.block_size))
+            for slice_id, size in slices
+            for index in range(-(-size // self.block_size))
+        ]
+        cached = fetched = failed = 0
+        task = told.start("warm", sum(length for _, length in wanted), "B")
+        for length, outcome in self._fetches.map_bounded(self._warm_block, wanted):
+            cached += length if outcome == "cached" else 0
+            fetched += length if outcome == "fetched" else 0
+            failed += length if outcome == "failed" else 0
+            told.advance(task, length)
+        told.finish(task)
+        return WarmReport(cached=cached, fetched=fetched, failed=failed)
+
+    def close(self) -> None:
+        """Wait for what runs, join the threads, close the cache. The object store stays open."""
+        self._ahead.close()
+        self._fetches.close()
+        self._uploads.close()
+        self.cache.close()
+
+    def _key(self, slice_id: int, size: int, index: int) -> str:
+        length = block_length(size, index, self.block_size)
+        return block_key(slice_id, index, length, hash_prefix=self._hash_prefix)
+
+    def _part(self, slice_id: int, size: int, index: int, pos: int, n: int) -> bytes:
+        key = self._key(slice_id, size, index)
+        found = self.cache.get(key, pos, n)
+        if found is not None:
+            return found
+        whole = block_length(size, index, self.block_size)
+        if self._ranged and self._range_pays(key, pos, n, whole):
+            data = self.objects.get(key, pos, n)
+            if len(data) != n:
+                raise CorruptError(f"object {key!r} ends before byte {pos + n}")
+            self.metrics.add("blocks.range")
+            return data
+        block = self._fetch(key, whole)
+        return block if n == whole else block[pos : pos + n]
+
+    def _part_into(self, slice_id: int, size: int, index: int, pos: int, buffer: memoryview) -> None:
+        key = self._key(slice_id, size, index)
+        if self.cache.get_into(key, pos, buffer):
+            return
+        buffer[:] = self._part(slice_id, size, index, pos, len(buffer))
+
+    def _range_pays(self, key: str, pos: int, n: int, whole: int) -> bool:
+        """Whether to fetch only this part: small, not the block's beginning, and not the next of a sequence."""
+        if n * _RANGE_PART > whole:
+            return False
+        with self._trails_lock:
+            end, count = self._trails.pop(key, (0, 0))
+            if pos == end or count >= _RANGES_BEFORE_WHOLE:
+                return False
+            self._trails[key] = (pos + n, count + 1)
+            if len(self._trails) > _TRAILS:
+                self._trails.popitem(last=False)
+        return not self._flights.flying(key)
+
+    def _fetch(self, key: str, whole: int) -> bytes:
+        return self._flights.do(key, lambda: self._load(key, whole))
+
+    def _load(self, key: str, whole: int) -> bytes:
+        with self.metrics.timed("blocks.fetch"):
+            stored = self.objects.get(key)
+            try:
+                block = self._codec.decode(stored, whole)
+            except CorruptError as error:
+                self.metrics.add("blocks.corrupt")
+                raise CorruptError(f"object {key!r} in {self.objects.location}: {error}") from error
+        self.metrics.add("blocks.fetch.bytes", whole)
+        self.cache.put(key, block)
+        return block
+
+    def _fetch_ahead(self, key: str, whole: int) -> None:
+        try:
+            self._fetch(key, whole)
+        except (FsError, StoreError) as error:
+            logger.debug("read-ahead of %s: %s", key, error)
+        finally:
+            with self._ahead_lock:
+                self._ahead_now.discard(key)
+
+    def _warm_block(self, block: tuple[str, int]) -> tuple[int, str]:
+        key, length = block
+        if self.cache.contains(key):
+            return length, "cached"
+        try:
+            self._fetch(key, length)
+        except (FsError, StoreError) as error:
+            logger.warning("warm-up of %s: %s", key, error)
+            return length, "failed"
+        return length, "fetched"
+
+    def _put(self, key: str, block: Buffer) -> None:
+        with self.metrics.timed("blocks.put"):
+            self.objects.put(key, self._codec.encode(block))
+        self.metrics.add("blocks.put.bytes", len(block))
+
+    def _delete(self, key: str) -> None:
+        self.cache.drop(key)
+        self.objects.delete(key)
+
+    def _remove(self, key: str) -> None:
+        try:
+            self._delete(key)
+        except (FsError, StoreError) as error:
+            logger.warning("block %s of an abandoned slice stays until gc: %s", key, error)
+
+    def _missing(self, key: str) -> str:
+        try:
+            self.objects.head(key)
+        except NotFound:
+            return key
+        return ""

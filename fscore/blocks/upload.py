@@ -1,0 +1,190 @@
+"""One slice being written: cut into blocks from its own start, uploaded in the background while it grows.
+
+Blocks first, slice after: `finish` returns when every block is durable, and only then may a record refer to the slice.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Final
+
+from fscore.domain.errors import Invalid
+from fscore.domain.geometry import CHUNK
+from fscore.domain.keys import block_key, slice_keys
+from fscore.runtime.buffer import Buffer, as_view
+from fscore.runtime.threads import Pool
+
+_KEPT: Final = 8  # spare buffers: fresh pages cost about as much as filling them
+
+
+class Budget:
+    """Bounds the bytes of blocks that wait for their upload; lends the buffers they wait in. Thread-safe."""
+
+    def __init__(self, limit: int, block_size: int) -> None:
+        self._limit = limit
+        self._block_size = block_size
+        self._used = 0
+        self._free = threading.Condition()
+        self._spare: list[bytearray] = []
+
+    @property
+    def used(self) -> int:
+        """Bytes waiting now."""
+        return self._used
+
+    def take(self, n: int) -> None:
+        """Wait until `n` more bytes may wait; one block always may."""
+        with self._free:
+            while self._used and self._used + n > self._limit:
+                self._free.wait()
+            self._used += n
+
+    def give(self, n: int) -> None:
+        """`n` bytes are uploaded."""
+        with self._free:
+            self._used -= n
+            self._free.notify_all()
+
+    def borrow(self) -> bytearray:
+        """A buffer of one block, with anything in it."""
+        with self._free:
+            if self._spare:
+                return self._spare.pop()
+        return bytearray(self._block_size)
+
+    def hand_back(self, buffer: bytearray) -> None:
+        """The buffer is no longer used."""
+        with self._free:
+            if len(self._spare) < _KEPT:
+                self._spare.append(buffer)
+
+
+class SliceWriter:
+    """Appends bytes to one new slice. For one thread at a time; `abort` and `finish` end it."""
+
+    def __init__(
+        self,
+        slice_id: int,
+        *,
+        block_size: int,
+        hash_prefix: bool,
+        store: Callable[[str, Buffer], None],
+        remove: Callable[[str], None],
+        pool: Pool,
+        budget: Budget,
+    ) -> None:
+        self.slice_id = slice_id
+        self.size = 0
+        self._block_size = block_size
+        self._hash_prefix = hash_prefix
+        self._store = store
+        self._remove = remove
+        self._pool = pool
+        self._budget = budget
+        self._buffer: bytearray | None = None
+        self._filled = 0
+        self._index = 0
+        self._uploads: list[Future[None]] = []
+        self._error: BaseException | None = None
+        self._ended = False
+
+    def write(self, data: Buffer) -> None:
+        """Append `data`; whole blocks go up meanwhile. Raises what an upload raised so far."""
+        if self._ended:
+            raise Invalid(f"slice {self.slice_id} is finished")
+        self._raise_failed()
+        view = as_view(data)
+        if self.size + len(view) > CHUNK:
+            raise Invalid(f"slice {self.slice_id} would outgrow a chunk of {CHUNK} bytes")
+        frozen = isinstance(data, bytes)
+        pos = 0
+        while pos < len(view):
+            if frozen and not self._filled and len(view) - pos >= self._block_size:
+                part = view[pos : pos + self._block_size]
+                self._budget.take(self._block_size)
+                self._send(part, None)  # which lets go of `part` as soon as it is stored
+                pos += self._block_size
+                self.size += self._block_size
+                continue
+            pos += self._fill(view[pos:])
+
+    def finish(self) -> int:
+        """Wait until every block is durable; the slice's size. Raises the first upload's error."""
+        if not self._ended:
+            self._ended = True
+            if self._filled:
+                self._flush()
+            for upload in self._uploads:
+                self._await(upload)
+        self._raise_failed()
+        return self.size
+
+    def abort(self) -> None:
+        """End it and delete the blocks that went up; what cannot be deleted is left for gc."""
+        self._ended = True
+        for upload in self._uploads:
+            upload.cancel()
+        for upload in self._uploads:
+            self._await(upload)
+        if self._buffer is not None:
+            self._drop_buffer()
+        sent = self._index * self._block_size
+        for key in slice_keys(
+            self.slice_id, min(self.size, sent), self._block_size, hash_prefix=self._hash_prefix
+        ):
+            self._remove(key)
+
+    def _fill(self, view: memoryview) -> int:
+        if self._buffer is None:
+            self._budget.take(self._block_size)
+            self._buffer = self._budget.borrow()
+        n = min(self._block_size - self._filled, len(view))
+        self._buffer[self._filled : self._filled + n] = view[:n]
+        self._filled += n
+        self.size += n
+        if self._filled == self._block_size:
+            self._flush()
+        return n
+
+    def _flush(self) -> None:
+        buffer, filled = self._buffer, self._filled
+        assert buffer is not None  # noqa: S101  only called when something was filled
+        self._buffer, self._filled = None, 0
+        self._send(memoryview(buffer)[:filled], buffer)
+
+    def _send(self, block: memoryview, buffer: bytearray | None) -> None:
+        key = block_key(self.slice_id, self._index, len(block), hash_prefix=self._hash_prefix)
+        self._index += 1
+        upload = self._pool.submit(self._store, key, block)
+        taken = self._block_size if buffer is not None else len(block)
+
+        def done(_: Future[None]) -> None:
+            block.release()
+            if buffer is not None:
+                self._budget.hand_back(buffer)
+            self._budget.give(taken)
+
+        self._uploads.append(upload)
+        upload.add_done_callback(done)
+
+    def _drop_buffer(self) -> None:
+        assert self._buffer is not None  # noqa: S101
+        self._budget.hand_back(self._buffer)
+        self._budget.give(self._block_size)
+        self._buffer = None
+
+    def _await(self, upload: Future[None]) -> None:
+        if upload.cancelled():
+            return
+        error = upload.exception()
+        if error is not None and self._error is None:
+            self._error = error
+
+    def _raise_failed(self) -> None:
+        for upload in self._uploads:
+            if upload.done():
+                self._await(upload)
+        if self._error is not None:
+            raise self._error

@@ -1,0 +1,14 @@
+"""What counts as bytes between the floors, and how to look at it without a copy."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+"""Anything whose bytes can be read in place; arrays come as `memoryview(array)`."""
+
+
+def as_view(data: Buffer) -> memoryview:
+    """A flat view of bytes over `data`, whatever shape and item size it had."""
+    view = memoryview(data)
+    return view if view.format == "B" and view.ndim == 1 else view.cast("B")
