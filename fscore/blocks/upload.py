@@ -90,15 +90,18 @@ class SliceWriter:
         self._error: BaseException | None = None
         self._ended = False
 
-    def write(self, data: Buffer) -> None:
-        """Append `data`; whole blocks go up meanwhile. Raises what an upload raised so far."""
+    def write(self, data: Buffer, *, owned: bool = False) -> None:
+        """Append `data`; whole blocks go up meanwhile. Raises what an upload raised so far.
+
+        With `owned` the caller will never change `data` again, so that whole blocks of it go up without a copy.
+        """
         if self._ended:
             raise Invalid(f"slice {self.slice_id} is finished")
         self._raise_failed()
         view = as_view(data)
         if self.size + len(view) > CHUNK:
             raise Invalid(f"slice {self.slice_id} would outgrow a chunk of {CHUNK} bytes")
-        frozen = isinstance(data, bytes)
+        frozen = owned or isinstance(data, bytes)
         pos = 0
         while pos < len(view):
             if frozen and not self._filled and len(view) - pos >= self._block_size:
@@ -110,14 +113,18 @@ class SliceWriter:
                 continue
             pos += self._fill(view[pos:])
 
-    def finish(self) -> int:
-        """Wait until every block is durable; the slice's size. Raises the first upload's error."""
+    def seal(self) -> None:
+        """Nothing follows: the last block goes up, too, without waiting for it. Then `finish` or `abort`."""
         if not self._ended:
             self._ended = True
             if self._filled:
                 self._flush()
-            for upload in self._uploads:
-                self._await(upload)
+
+    def finish(self) -> int:
+        """Wait until every block is durable; the slice's size. Raises the first upload's error."""
+        self.seal()
+        for upload in self._uploads:
+            self._await(upload)
         self._raise_failed()
         return self.size
 
