@@ -157,7 +157,7 @@ class SliceWriter:
 
     def _flush(self) -> None:
         buffer, filled = self._buffer, self._filled
-        assert buffer is not None  # noqa: S101  only called when something was filled
+        assert buffer is not None  # only called when something was filled
         self._buffer, self._filled = None, 0
         self._send(memoryview(buffer)[:filled], buffer)
 
@@ -177,7 +177,7 @@ class SliceWriter:
         upload.add_done_callback(done)
 
     def _drop_buffer(self) -> None:
-        assert self._buffer is not None  # noqa: S101
+        assert self._buffer is not None
         self._budget.hand_back(self._buffer)
         self._budget.give(self._block_size)
         self._buffer = None

@@ -140,12 +140,25 @@ class FileStore(ObjectStore):
         folder = prefix[: prefix.rfind("/") + 1]
         if prefix:
             check_key((prefix + "x") if prefix.endswith("/") else prefix)
-        after = os.fsencode(start_after)
-        for info in self._walk(folder, os.fsencode(prefix), after):
-            if os.fsencode(info.key) > after:
-                yield info
+        yield from self._walk(folder, os.fsencode(prefix), os.fsencode(start_after))
 
     def _walk(self, folder: str, prefix: bytes, after: bytes) -> Iterator[ObjectInfo]:
+        for raw, key, entry in self._entries(folder):
+            if raw.endswith(b"/"):
+                wanted = raw.startswith(prefix) or prefix.startswith(raw)
+                if wanted and (raw > after or after.startswith(raw)):
+                    yield from self._walk(key, prefix, after)
+            elif raw.startswith(prefix) and raw > after:
+                try:
+                    with _seam(key, self.location):
+                        found = entry.stat()
+                except NotFound:
+                    continue  # deleted while we listed
+                if stat.S_ISREG(found.st_mode):
+                    yield ObjectInfo(key, found.st_size, found.st_mtime_ns)
+
+    def _entries(self, folder: str) -> list[tuple[bytes, str, os.DirEntry[str]]]:
+        """One directory in key order: a folder sorts by its name with the `/`, as it does in its objects' keys."""
         entries: list[tuple[bytes, str, os.DirEntry[str]]] = []
         try:
             with _seam(folder, self.location), os.scandir(self._root + folder) as listing:
@@ -155,22 +168,9 @@ class FileStore(ObjectStore):
                     key = folder + entry.name + ("/" if entry.is_dir() else "")
                     entries.append((os.fsencode(key), key, entry))
         except NotFound:
-            return
+            return []
         entries.sort(key=lambda item: item[0])
-        for raw, key, entry in entries:
-            if not raw.startswith(prefix) and not prefix.startswith(raw):
-                continue
-            if raw.endswith(b"/"):
-                if raw > after or after.startswith(raw):
-                    yield from self._walk(key, prefix, after)
-            elif raw.startswith(prefix):
-                try:
-                    with _seam(key, self.location):
-                        found = entry.stat()
-                except NotFound:
-                    continue  # deleted while we listed
-                if stat.S_ISREG(found.st_mode):
-                    yield ObjectInfo(key, found.st_size, found.st_mtime_ns)
+        return entries
 
     def _path(self, key: str) -> str:
         return self._root + check_key(key)

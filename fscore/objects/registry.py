@@ -29,7 +29,7 @@ def open_store(
     return Prefixed(store, prefix) if prefix else store
 
 
-def _driver(storage: str, bucket: str, access: str, secret: str, token: str, durable: bool) -> ObjectStore:  # noqa: FBT001
+def _driver(storage: str, bucket: str, access: str, secret: str, token: str, durable: bool) -> ObjectStore:
     if storage == "file":
         from fscore.objects.file import FileStore
 

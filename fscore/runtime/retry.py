@@ -1,8 +1,8 @@
 """Trying again: which errors, how often, how long to wait.
 
 The wait before try k + 1 is d = min(cap, base * 2^(k-1)), spread over [d * 3/4, d] so that many clients
-do not come back at once, and never shorter than what the server asked for. The defaults go on for 75 s at the least, so a
-store that answers 503 for a minute is ridden through.
+do not come back at once, and never shorter than what the server asked for. The defaults go on for 74 s at the
+least (`rides_s`), so a store that answers 503 for a minute is ridden through.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Retry:
         self._base_s = base_s
         self._cap_s = cap_s
         self._clock = clock or SystemClock()
-        self._rng = rng or random.Random()
+        self._rng = rng or random.Random()  # noqa: S311  spreads waits, guards nothing
 
     def delay_s(self, tries: int) -> float:
         """The longest wait after `tries` failed tries when the server asks for nothing."""

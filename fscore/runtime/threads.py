@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
 from fscore.runtime import log
 
@@ -54,7 +54,7 @@ class Pool:
         """Cancel what has not begun, wait for what runs, join the threads."""
         self._executor.shutdown(wait=True, cancel_futures=True)
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -82,5 +82,5 @@ class Ticker:
         while not self._stop.wait(self._interval_s):
             try:
                 self._fn()
-            except Exception:  # noqa: BLE001  one failed beat must not end the heart
+            except Exception:  # one failed beat must not end the heart
                 logger.exception("%s failed; it goes on", self._name)

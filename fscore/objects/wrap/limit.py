@@ -1,0 +1,81 @@
+"""Keeps a store's use below a bandwidth and a number of calls at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fscore.objects.api import Buffer, ObjectInfo, ObjectStore
+from fscore.objects.wrap.wrapper import Wrapper
+from fscore.runtime.clock import Clock
+from fscore.runtime.limiter import Limiter
+
+
+class Limited(Wrapper):
+    """At most `upload` and `download` bytes a second and `calls` calls at a time; 0 = no limit."""
+
+    def __init__(
+        self, inner: ObjectStore, *, upload: float = 0, download: float = 0, calls: int = 0, clock: Clock | None = None
+    ) -> None:
+        super().__init__(inner)
+        self._up = Limiter(upload, clock=clock)
+        self._down = Limiter(download, clock=clock)
+        self._slots = threading.BoundedSemaphore(calls) if calls else None
+
+    def put(self, key: str, data: Buffer) -> None:
+        """Waits for its share of the upload first."""
+        self._up.take(len(data))
+        with self._slot():
+            self.inner.put(key, data)
+
+    def put_with(self, key: str, data: Buffer, metadata: dict[str, str]) -> None:
+        """Waits for its share of the upload first."""
+        self._up.take(len(data))
+        with self._slot():
+            super().put_with(key, data, metadata)
+
+    def put_if_absent(self, key: str, data: Buffer) -> bool:
+        """Waits for its share of the upload first."""
+        self._up.take(len(data))
+        with self._slot():
+            return super().put_if_absent(key, data)
+
+    def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+        """Pays for what came afterwards, for only then its size is known."""
+        with self._slot():
+            data = self.inner.get(key, offset, length)
+        self._down.take(len(data))
+        return data
+
+    def get_into(self, key: str, buffer: memoryview, offset: int = 0) -> int:
+        """Pays for what came afterwards."""
+        with self._slot():
+            n = self.inner.get_into(key, buffer, offset)
+        self._down.take(n)
+        return n
+
+    def get_with(self, key: str) -> tuple[bytes, dict[str, str]]:
+        """Pays for what came afterwards."""
+        with self._slot():
+            data, metadata = super().get_with(key)
+        self._down.take(len(data))
+        return data, metadata
+
+    def head(self, key: str) -> ObjectInfo:
+        """Takes a slot."""
+        with self._slot():
+            return self.inner.head(key)
+
+    def delete(self, key: str) -> None:
+        """Takes a slot."""
+        with self._slot():
+            self.inner.delete(key)
+
+    @contextmanager
+    def _slot(self) -> Iterator[None]:
+        if self._slots is None:
+            yield
+            return
+        with self._slots:
+            yield
