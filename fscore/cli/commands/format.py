@@ -1,0 +1,78 @@
+"""`fscore format`: make a volume."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import typer
+
+from fscore.cli import options
+from fscore.cli.output import Output
+
+EXAMPLES: Final = """fscore format sqlite3:///srv/meta.db models --bucket /srv/blocks
+
+fscore format redis://cache:6379/1 models --storage s3 --bucket https://s3.example.com/models --compress lz4"""
+
+
+def command(
+    meta_url: Annotated[
+        str,
+        typer.Argument(metavar="META-URL", help="Where the tree lives: sqlite3:///abs/meta.db, redis://host:6379/1."),
+    ],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The volume's name; also its prefix in the object storage.")
+    ],
+    *,
+    storage: Annotated[str, typer.Option(help="Kind of object storage: file, s3, minio, memory.")] = "file",
+    bucket: Annotated[
+        str, typer.Option(help="Where the blocks live: a directory, or the URL of a bucket.", show_default=False)
+    ] = "",
+    block_size: Annotated[str, typer.Option(metavar="SIZE", help="Largest object: 64K to 16M.")] = "4M",
+    compress: Annotated[str, typer.Option(help="none, lz4 or zstd.")] = "none",
+    trash_days: Annotated[
+        int, typer.Option(min=0, help="Days that removed files stay in the trash; 0 keeps none.")
+    ] = 1,
+    capacity: Annotated[
+        str, typer.Option(metavar="SIZE", help="Limit of all bytes: 500G, 2T; a bare number is GiB; 0 is none.")
+    ] = "0",
+    inodes: Annotated[int, typer.Option(min=0, help="Limit of files and directories; 0 is none.")] = 0,
+    hash_prefix: Annotated[bool, typer.Option("--hash-prefix", help="Spread object keys over prefixes.")] = False,
+    access_key: Annotated[
+        str, typer.Option(envvar="ACCESS_KEY", help="Of the object storage.", show_default=False)
+    ] = "",
+    secret_key: Annotated[
+        str, typer.Option(envvar="SECRET_KEY", help="Of the object storage.", show_default=False)
+    ] = "",
+    session_token: Annotated[
+        str, typer.Option(envvar="SESSION_TOKEN", help="Of the object storage.", show_default=False)
+    ] = "",
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Make a volume: a tree at META-URL and an object storage for its blocks.
+
+    The volume has the format of JuiceFS 1.x: the official client and CSI driver can mount it. A storage that already holds
+    objects of another volume under NAME is refused.
+    """
+    from fscore.admin.format import format_volume
+
+    setting = format_volume(
+        meta_url,
+        name,
+        storage=storage,
+        bucket=bucket,
+        block_size=block_size,
+        compression=compress,
+        trash_days=trash_days,
+        capacity=f"{capacity}G" if capacity.isdecimal() else capacity,
+        inodes=inodes,
+        hash_prefix=hash_prefix,
+        access_key=access_key,
+        secret_key=secret_key,
+        session_token=session_token,
+    )
+    out = Output(as_json=as_json, quiet=quiet)
+    report = {"name": setting.name, "uuid": setting.uuid, "storage": setting.storage, "bucket": setting.bucket}
+    out.report(
+        report, lambda: [f"volume {setting.name} ({setting.uuid}) is ready: {setting.storage} at {setting.bucket}"]
+    )
