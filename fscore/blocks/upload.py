@@ -138,9 +138,7 @@ class SliceWriter:
         if self._buffer is not None:
             self._drop_buffer()
         sent = self._index * self._block_size
-        for key in slice_keys(
-            self.slice_id, min(self.size, sent), self._block_size, hash_prefix=self._hash_prefix
-        ):
+        for key in slice_keys(self.slice_id, min(self.size, sent), self._block_size, hash_prefix=self._hash_prefix):
             self._remove(key)
 
     def _fill(self, view: memoryview) -> int:

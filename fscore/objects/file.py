@@ -13,7 +13,7 @@ import os
 import stat
 import threading
 from collections.abc import Iterator
-from typing import Final, NoReturn
+from typing import Final
 
 from fscore.domain.errors import (
     Denied,
@@ -45,6 +45,8 @@ _KINDS: Final[dict[int, type[FsError]]] = {
     errno.ENAMETOOLONG: TooLong,
     errno.EINVAL: Invalid,
 }
+_BLOCKED: Final = frozenset({errno.ENOTDIR, errno.EISDIR})
+"""For a put: another key ends where this one goes on, or goes on where this one ends; files cannot be both."""
 
 
 class FileStore(ObjectStore):
@@ -61,7 +63,7 @@ class FileStore(ObjectStore):
     def put(self, key: str, data: Buffer) -> None:
         """Write beside, make durable, rename into place."""
         path = self._path(key)
-        with _seam(key, self.location):
+        with _seam(key, self.location, _BLOCKED):
             temp = self._write_temp(path, data)
             try:
                 os.rename(temp, path)  # noqa: PTH104
@@ -73,7 +75,7 @@ class FileStore(ObjectStore):
     def put_if_absent(self, key: str, data: Buffer) -> bool:
         """As put, but the name is taken by a link, which fails where the key exists."""
         path = self._path(key)
-        with _seam(key, self.location):
+        with _seam(key, self.location, _BLOCKED):
             temp = self._write_temp(path, data)
             try:
                 os.link(temp, path)
@@ -270,22 +272,18 @@ def _fsync_path(path: str) -> None:
 
 
 @contextlib.contextmanager
-def _seam(key: str, location: str) -> Iterator[None]:
-    """The one place where the system's errors become ours."""
+def _seam(key: str, location: str, invalid: frozenset[int] = frozenset()) -> Iterator[None]:
+    """The one place where the system's errors become ours; those in `invalid` mean that the key cannot be."""
     try:
         yield
     except (FsError, StoreError):
         raise
     except OSError as error:
-        _translate(error, key, location)
-
-
-def _translate(error: OSError, key: str, location: str) -> NoReturn:
-    number = error.errno or errno.EIO
-    reason = f"object {key!r} in {location}: {os.strerror(number)}"
-    kind = _KINDS.get(number)
-    if kind is not None:
-        raise kind(reason) from error
-    if number in _AGAIN:
-        raise TransientError(reason) from error
-    raise UnavailableError(reason) from error
+        number = error.errno or errno.EIO
+        reason = f"object {key!r} in {location}: {os.strerror(number)}"
+        kind = Invalid if number in invalid else _KINDS.get(number)
+        if kind is not None:
+            raise kind(reason) from error
+        if number in _AGAIN:
+            raise TransientError(reason) from error
+        raise UnavailableError(reason) from error

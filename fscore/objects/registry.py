@@ -41,4 +41,8 @@ def _driver(storage: str, bucket: str, access: str, secret: str, token: str, dur
         from fscore.objects.memory import shared
 
         return shared(bucket.removeprefix("memory://").strip("/"))
+    if storage in {"s3", "minio"}:
+        from fscore.objects.s3.store import S3Store
+
+        return S3Store(bucket, access_key=access, secret_key=secret, session_token=token, path_style=storage == "minio")
     raise SettingError(f"storage {storage!r} is not one of {', '.join(STORAGES)}")

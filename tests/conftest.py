@@ -1,0 +1,7 @@
+"""Fixtures for every test; each kit registers its own."""
+
+from __future__ import annotations
+
+pytest_plugins = [
+    "tests.kit.volumes",
+]
