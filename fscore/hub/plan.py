@@ -171,14 +171,16 @@ def _drop_crumbs(runs: list[tuple[Shared | None, list[Segment]]]) -> list[tuple[
     """Rule 6; what becomes new joins its new neighbours."""
     kept: list[tuple[Shared | None, list[Segment]]] = []
     for number, (shared, segments) in enumerate(runs):
-        before_new = number > 0 and runs[number - 1][0] is None
-        after_new = number + 1 < len(runs) and runs[number + 1][0] is None
-        if shared is not None and shared.length < SMALL_SHARE and (before_new or after_new):
-            shared = None
-        if shared is None and kept and kept[-1][0] is None:
+        beside_new = any(
+            0 <= neighbour < len(runs) and runs[neighbour][0] is None for neighbour in (number - 1, number + 1)
+        )
+        crumb = shared is not None and shared.length < SMALL_SHARE and beside_new
+        if shared is not None and not crumb:
+            kept.append((shared, segments))
+        elif kept and kept[-1][0] is None:
             kept[-1] = (None, kept[-1][1] + segments)
         else:
-            kept.append((shared, segments))
+            kept.append((None, segments))
     return kept
 
 
