@@ -1,4 +1,4 @@
-"""Paths as users write them: a leading colon marks the volume's side, a trailing slash or a directory means "into it"."""
+"""Paths as users write them: a leading colon marks the volume's side; a trailing slash or a directory means "into"."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ import json, sys
 import airflow.plugins_manager as manager
 plugins, errors = manager._get_plugins()
 root, ours = {str(ROOT / "plugins")!r}, ("fscore_plugin", "fscore_airflow")
-top = [(name, str(getattr(it, "__file__", ""))) for name, it in list(sys.modules.items()) if "." not in name]
+top = [(n, str(getattr(it, "__file__", ""))) for n, it in list(sys.modules.items()) if "." not in n]
 stray = sorted(name for name, file in top if file.startswith(root) and name not in ours)
 print(json.dumps([stray, [plugin.name for plugin in plugins], dict(errors)]))
 """

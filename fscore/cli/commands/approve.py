@@ -26,8 +26,8 @@ def command(
 ) -> None:
     """Say yes to a version that waits for a decision. It is published by whoever asked, or by `fscore publish`.
 
-    Nobody decides on a version they brought themselves. The first decision stands, whether it came from here, from Airflow's
-    Required Actions or from its REST API.
+    Nobody decides on a version they brought themselves. The first decision stands, whether it came from here, from
+    Airflow's Required Actions or from its REST API.
     """
     from fscore.hub.approval import decide
     from fscore.volume import open_volume

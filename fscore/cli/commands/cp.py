@@ -43,8 +43,8 @@ def command(
 ) -> None:
     """Copy files and trees into, out of or within a volume.
 
-    A colon marks the volume's side. A copy within the volume shares the blocks of its source: it takes no space and moves no bytes.
-    Files appear under their name only when they are whole.
+    A colon marks the volume's side. A copy within the volume shares the blocks of its source: it takes no space and
+    moves no bytes. Files appear under their name only when they are whole.
     """
     from fscore.volume import open_volume
 

@@ -51,8 +51,8 @@ def command(
 ) -> None:
     """Make a volume: a tree at META-URL and an object storage for its blocks.
 
-    The volume has the format of JuiceFS 1.x: the official client and CSI driver can mount it. A storage that already holds
-    objects of another volume under NAME is refused.
+    The volume has the format of JuiceFS 1.x: the official client and CSI driver can mount it. A storage that already
+    holds objects of another volume under NAME is refused.
     """
     from fscore.admin.format import format_volume
 

@@ -11,7 +11,6 @@ from fscore.cli import options
 from fscore.cli.commands.ls import described
 from fscore.cli.output import Output, columns, fields, human
 from fscore.cli.paths import inside
-from fscore.files.stat import Stat
 
 EXAMPLES: Final = "fscore info VOLUME /models/nlp/minilm/1/model.safetensors"
 
@@ -24,6 +23,7 @@ def command(
     as_json: options.Json = False,
 ) -> None:
     """Show a path's inode, chunks, slices and objects."""
+    from fscore.files.stat import Stat
     from fscore.volume import open_volume
 
     with open_volume(volume, read_only=True) as opened:

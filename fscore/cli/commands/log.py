@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from fscore.cli import options
 from fscore.cli.output import Output, columns
 from fscore.cli.refs import named
-from fscore.hub.log import Event
+
+if TYPE_CHECKING:
+    from fscore.hub.log import Event
 
 EXAMPLES: Final = """fscore log VOLUME nlp/minilm
 
@@ -26,7 +28,10 @@ def command(
     team: options.Team = "",
     as_json: options.Json = False,
 ) -> None:
-    """Show a model's audit log, or one version's part of it. Entries are only ever added, each bound to the one before."""
+    """Show a model's audit log, or one version's part of it.
+
+    Entries are only ever added, each bound to the one before by its hash.
+    """
     from fscore.hub.registry import Registry
     from fscore.volume import open_volume
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from fscore.cli import options
 from fscore.cli.output import Output, columns
-from fscore.hub.reports import ModelInfo
+
+if TYPE_CHECKING:
+    from fscore.hub.reports import ModelInfo
 
 EXAMPLES: Final = """fscore models VOLUME
 

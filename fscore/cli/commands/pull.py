@@ -7,9 +7,10 @@ from typing import Annotated, Final
 import typer
 
 from fscore.cli import options
-from fscore.cli.output import Output, fields, human
+from fscore.cli.output import Output
 from fscore.cli.progress import shown
 from fscore.cli.refs import named
+from fscore.cli.texts import pulled
 
 EXAMPLES: Final = """fscore pull VOLUME nlp/minilm@1 ./minilm
 
@@ -21,9 +22,10 @@ def command(
     model: options.Model,
     directory: Annotated[str, typer.Argument(metavar="DIR", help="Where the files go; made if it is missing.")],
     *,
-    rank: Annotated[
-        str | None, typer.Option(metavar="tpX-ppY", help="Only this rank of a split version.", show_default=False)
-    ] = None,
+    rank: Annotated[str, typer.Option(metavar="tpX-ppY", help="Only this rank of a split version.")] = "",
+    layout: Annotated[
+        str, typer.Option(metavar="tpN-ppN", help="This split, whole; or to tell two splits apart.")
+    ] = "",
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Compare every file with the manifest's SHA-256.")
     ] = True,
@@ -40,6 +42,5 @@ def command(
     from fscore.volume import open_volume
 
     with open_volume(volume, read_only=True) as opened, shown(progress, quiet=quiet) as bars:
-        report = pull(opened, named(model, team), directory, rank=rank, verify=verify, progress=bars)
-    pairs = [("files", report.files), ("bytes", human(report.bytes_total)), ("seconds", f"{report.seconds:.1f}")]
-    Output(as_json=as_json, quiet=quiet).report(report, lambda: fields(pairs))
+        report = pull(opened, named(model, team), directory, rank=rank, layout=layout, verify=verify, progress=bars)
+    Output(as_json=as_json, quiet=quiet).report(report, lambda: pulled(report))

@@ -26,8 +26,8 @@ def command(
 ) -> None:
     """Say no to a version. Its files are removed; the reason stays in the log.
 
-    Nobody decides on a version they brought themselves. The first decision stands, whether it came from here, from Airflow's
-    Required Actions or from its REST API.
+    Nobody decides on a version they brought themselves. The first decision stands, whether it came from here, from
+    Airflow's Required Actions or from its REST API.
     """
     from fscore.hub.approval import decide
     from fscore.volume import open_volume

@@ -37,8 +37,8 @@ def command(
 ) -> None:
     """Remove files, and with -r directories.
 
-    Removed files stay in the volume's trash for the days that were set at format, unless --skip-trash. A directory asks first;
-    without a terminal it needs --yes.
+    Removed files stay in the volume's trash for the days that were set at format, unless --skip-trash. A directory
+    asks first; without a terminal it needs --yes.
     """
     from fscore.volume import open_volume
 

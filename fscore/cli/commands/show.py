@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from fscore.cli import options
 from fscore.cli.output import Output, fields, human
 from fscore.cli.refs import named
-from fscore.hub.reports import VersionInfo
+
+if TYPE_CHECKING:
+    from fscore.hub.reports import VersionInfo
 
 EXAMPLES: Final = """fscore show VOLUME nlp/minilm@1
 

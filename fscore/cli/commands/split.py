@@ -7,9 +7,10 @@ from typing import Annotated, Final
 import typer
 
 from fscore.cli import options
-from fscore.cli.output import Output, fields
+from fscore.cli.output import Output
 from fscore.cli.progress import shown
 from fscore.cli.refs import versioned
+from fscore.cli.texts import laid_out
 
 EXAMPLES: Final = """fscore split VOLUME llm/llama@1 --tp 2 --pp 2
 
@@ -38,4 +39,4 @@ def command(
 
     with open_volume(volume) as opened, shown(progress, quiet=quiet) as bars:
         report = split_version(opened, versioned(model, team), tp, pp, ep, user, bars)
-    Output(as_json=as_json, quiet=quiet).report(report, lambda: fields([]))
+    Output(as_json=as_json, quiet=quiet).report(report, lambda: laid_out(report))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from fscore.cli import options
 from fscore.cli.output import Output, fields, human
 
 EXAMPLES: Final = "fscore status sqlite3:///srv/meta.db --json"
 
-SIZES: Final = ("total", "used", "available", "avail", "capacity", "used_bytes", "total_bytes", "available_bytes")
+SIZES: Final = ("UsedSpace", "AvailableSpace", "Capacity")
 
 
 def command(volume: options.Volume, *, as_json: options.Json = False) -> None:
@@ -22,26 +23,16 @@ def command(volume: options.Volume, *, as_json: options.Json = False) -> None:
     Output(as_json=as_json).result(report, lambda: lines(report))
 
 
-def lines(report: object) -> list[str]:
-    """Nested values as `name  value` lines, one block a group."""
-    import msgspec
-
-    plain = msgspec.to_builtins(report, str_keys=True, enc_hook=str)
-    flat: list[tuple[str, object]] = []
-    for name, value in plain.items():
-        if isinstance(value, dict):
-            flat += [(f"{name}.{key}", shown(key, inner)) for key, inner in value.items()]
-        elif isinstance(value, list):
-            flat.append((name, len(value)))
-            flat += [
-                (f"{name}.{index}", " ".join(map(str, item.values())) if isinstance(item, dict) else item)
-                for index, item in enumerate(value)
+def lines(report: Mapping[str, Any]) -> list[str]:
+    """`name  value` lines, one block a group; what is not set is left out."""
+    blocks: list[list[str]] = []
+    for name, values in report.items():
+        if isinstance(values, Mapping):
+            told = [
+                (key, human(value) if key in SIZES else value) for key, value in values.items() if value not in (0, "")
             ]
+            blocks.append([f"{name}:", *(f"  {line}" for line in fields(told))])
         else:
-            flat.append((name, shown(name, value)))
-    return fields(flat)
-
-
-def shown(name: str, value: object) -> object:
-    """Sizes as people read them."""
-    return human(value) if name in SIZES and isinstance(value, int) else value
+            rows = [" ".join(f"{key}={value}" for key, value in item.items()) for item in values]
+            blocks.append([f"{name}:", *(f"  {row}" for row in rows or ["none"])])
+    return [line for block in blocks for line in (*block, "")][:-1]
