@@ -11,6 +11,7 @@ from typing import Annotated, Final
 
 import typer
 
+from fscore import __version__
 from fscore.cli.errors import guarded
 
 COMMANDS: Final[dict[str, tuple[str, ...]]] = {
@@ -31,9 +32,7 @@ def overview(
 ) -> None:
     """A model repository for large models on a JuiceFS-compatible filesystem."""
     if version:
-        from importlib.metadata import version as of
-
-        typer.echo(f"fscore {of('fscore')}")
+        typer.echo(f"fscore {__version__}")
         raise typer.Exit
 
 

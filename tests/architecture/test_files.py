@@ -122,15 +122,11 @@ def test_asserts_and_prints_stay_out_of_the_product() -> None:
 def texts() -> Iterator[Path]:
     """Every text file that belongs to the project."""
     suffixes = {".py", ".md", ".toml", ".yaml", ".yml", ".cfg", ".lock", ".json", ".sh", ""}
-    skip = {".git", ".venv", ".demo", ".cache", "golden", "__pycache__"}
+    ours = {".ci", ".gitignore", ".dockerignore", ".pre-commit-config.yaml", ".airflowignore"}
     for path in ROOT.rglob("*"):
         parts = path.relative_to(ROOT).parts
-        if (
-            path.is_file()
-            and not skip.intersection(parts)
-            and not any(part.endswith("_cache") for part in parts)
-            and path.suffix in suffixes
-        ):
+        hidden = any((part.startswith(".") and part not in ours) or part in {"golden", "__pycache__"} for part in parts)
+        if not hidden and path.is_file() and path.suffix in suffixes:
             yield path
 
 

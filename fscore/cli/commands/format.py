@@ -71,8 +71,6 @@ def command(
         secret_key=secret_key,
         session_token=session_token,
     )
-    out = Output(as_json=as_json, quiet=quiet)
     report = {"name": setting.name, "uuid": setting.uuid, "storage": setting.storage, "bucket": setting.bucket}
-    out.report(
-        report, lambda: [f"volume {setting.name} ({setting.uuid}) is ready: {setting.storage} at {setting.bucket}"]
-    )
+    text = f"volume {setting.name} ({setting.uuid}) is ready: {setting.storage} at {setting.bucket}"
+    Output(as_json=as_json, quiet=quiet).report(report, lambda: [text])
