@@ -168,7 +168,7 @@ _FIELDS: Final = (
 _BY_KEY: Final = {field.key.lower(): field for field in _FIELDS}
 
 
-def check_client(setting: Setting, read_only: bool, *, metadata_only: bool = False) -> list[str]:
+def check_client(setting: Setting, read_only: bool = False, *, metadata_only: bool = False) -> list[str]:
     """Why this client must not open the volume (to write it, unless `read_only`); empty when it may.
 
     With `metadata_only` the bytes of files are of no interest, so that how they are stored does not count.

@@ -1,0 +1,240 @@
+"""Changes of a node itself: mode, owner, times, flags, length, extended attributes (volume-format.md 2.16, 2.17)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, Literal
+
+import msgspec
+from msgspec.structs import replace
+
+from fscore.domain.attr import Attr, Kind, align4k
+from fscore.domain.errors import (
+    Exists,
+    Invalid,
+    IsADir,
+    NoAttribute,
+    NotFound,
+    NotPermitted,
+    TooLarge,
+    TooLong,
+    Unsupported,
+)
+from fscore.domain.geometry import CHUNK
+from fscore.domain.ids import MAX_CHUNKS, MAX_XATTR_NAME, MAX_XATTR_VALUE, ROOT, in_trash
+from fscore.domain.slices import SliceRecord, hole
+from fscore.meta.ops.check import FIXED, WRITE, check_access, check_movable, check_thawed
+from fscore.meta.ops.work import Work
+from fscore.meta.txn import MetaView, want_node
+
+NOW: Final = -1
+"""A time that means this moment."""
+
+MAX_LENGTH: Final = MAX_CHUNKS * CHUNK
+NEAR: Final = 256
+"""Chunks between the ends of a truncate up to which each is asked to append; farther apart, those that exist."""
+
+ALL_FLAGS: Final = 63
+SUID_SGID: Final = 0o6000
+SGID: Final = 0o2000
+GROUP_EXECUTE: Final = 0o010
+
+XattrMode = Literal["set", "create", "replace"]
+
+
+class AttrChange(msgspec.Struct, frozen=True):
+    """What setattr shall change; None keeps. Times of `NOW` (any negative one) mean this moment."""
+
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    atime_ns: int | None = None
+    mtime_ns: int | None = None
+    flags: int | None = None
+
+
+def existing(view: MetaView, ino: int) -> Attr:
+    """The attributes of a node that must be there."""
+    attr = view.node(ino)
+    if attr is None:
+        raise NotFound(f"inode {ino}")
+    return attr
+
+
+def setattr(work: Work, ino: int, change: AttrChange) -> Attr:  # noqa: A001 - the POSIX verb
+    """Apply a change; ctime moves only when something did."""
+    txn = work.txn
+    txn.prefetch(want_node(ino))
+    attr = existing(txn, ino)
+    if in_trash(ino):
+        raise NotPermitted("the trash's own directories are not changed")
+    check_thawed(attr)
+    _check_setattr(work, attr, change)
+    changed = _owned(work, attr, change)
+    if change.mode is not None:
+        mode = change.mode & 0o7777
+        if mode & SGID and work.who.uid != 0 and not work.who.in_group(changed.gid):
+            mode &= ~SGID
+        changed = replace(changed, mode=mode)
+    if change.atime_ns is not None:
+        changed = replace(changed, atime_ns=_moment(work, change.atime_ns))
+    if change.mtime_ns is not None:
+        changed = replace(changed, mtime_ns=_moment(work, change.mtime_ns))
+    if change.flags is not None:
+        changed = replace(changed, flags=change.flags)
+    if changed == attr:
+        return attr
+    changed = replace(changed, ctime_ns=work.now_ns)
+    work.put_node(ino, changed)
+    return changed
+
+
+def _moment(work: Work, time_ns: int) -> int:
+    return work.now_ns if time_ns < 0 else time_ns
+
+
+def _check_setattr(work: Work, attr: Attr, change: AttrChange) -> None:
+    who = work.who
+    times = change.atime_ns is not None or change.mtime_ns is not None
+    owners = change.uid is not None or change.gid is not None
+    if attr.flags & FIXED and (owners or change.mode is not None or times) and not _unfixes(change):
+        raise NotPermitted("it is immutable or append-only")
+    if change.flags is not None:
+        if change.flags & ~ALL_FLAGS:
+            raise Invalid(f"inode flags {change.flags}")
+        if who.uid not in {0, attr.uid}:
+            raise NotPermitted("only the owner changes inode flags")
+    if change.mode is not None and who.uid not in {0, attr.uid}:
+        raise NotPermitted("only the owner changes the mode")
+    if owners:
+        _check_chown(work, attr, change)
+    if times and who.uid not in {0, attr.uid}:
+        explicit = any(time is not None and time >= 0 for time in (change.atime_ns, change.mtime_ns))
+        if explicit:
+            raise NotPermitted("only the owner sets times")
+        check_access(work.txn, attr, who, WRITE)
+
+
+def _unfixes(change: AttrChange) -> bool:
+    return change.flags is not None and not change.flags & FIXED
+
+
+def _check_chown(work: Work, attr: Attr, change: AttrChange) -> None:
+    who = work.who
+    if who.uid == 0:
+        return
+    if change.uid is not None and change.uid != attr.uid:
+        raise NotPermitted("only uid 0 changes the owner")
+    if who.uid != attr.uid:
+        raise NotPermitted("only the owner changes the group")
+    if change.gid is not None and change.gid != attr.gid and not who.in_group(change.gid):
+        raise NotPermitted("the owner is no member of that group")
+
+
+def _owned(work: Work, attr: Attr, change: AttrChange) -> Attr:
+    """Owner and group as asked; on what is no directory that clears setuid and setgid, as ext4 does."""
+    if change.uid is None and change.gid is None:
+        return attr
+    uid = attr.uid if change.uid is None else change.uid
+    gid = attr.gid if change.gid is None else change.gid
+    mode = attr.mode
+    if attr.kind != Kind.DIRECTORY:
+        keeps_sgid = work.who.uid == 0 and not mode & GROUP_EXECUTE
+        mode &= ~(SUID_SGID if not keeps_sgid else SUID_SGID & ~SGID)
+    return replace(attr, uid=uid, gid=gid, mode=mode)
+
+
+def parents_of(view: MetaView, ino: int, attr: Attr) -> dict[int, int]:
+    """Directories that hold entries of a file, with the number of entries."""
+    return {attr.parent: 1} if attr.parent > 0 else view.parents(ino)
+
+
+def truncate(work: Work, ino: int, length: int, *, checked: bool = False) -> Attr:
+    """Set a file's length; `checked` when an open handle has the permission already."""
+    if length < 0:
+        raise Invalid(f"a length of {length}")
+    if length > MAX_LENGTH:
+        raise TooLarge(f"{length} bytes")
+    txn = work.txn
+    txn.prefetch(want_node(ino))
+    attr = existing(txn, ino)
+    if attr.kind != Kind.FILE:
+        raise IsADir(f"inode {ino}") if attr.kind == Kind.DIRECTORY else Invalid(f"inode {ino} is no file")
+    check_movable(attr)
+    if not checked:
+        check_thawed(attr)
+        check_access(txn, attr, work.who, WRITE)
+    if length == attr.length:
+        return attr
+    space = align4k(length) - align4k(attr.length)
+    work.need(space, 0)
+    parents = parents_of(txn, ino, attr)
+    zeros = list(_zeros(work, ino, attr.length, length))
+    for index, record, if_exists in zeros:
+        txn.append(ino, index, [record], if_exists=if_exists)
+    changed = replace(attr, length=length, mtime_ns=work.now_ns, ctime_ns=work.now_ns)
+    work.put_node(ino, changed)
+    work.charge(space, 0)
+    work.stat_growth(parents, length - attr.length, space)
+    return changed
+
+
+def _zeros(work: Work, ino: int, old: int, new: int) -> Iterator[tuple[int, SliceRecord, bool]]:
+    """(chunk index, record, only where there is a list) that keep what lies past the end reading as zeros."""
+    low, high = min(old, new), max(old, new)
+    first, pos = divmod(low, CHUNK)
+    last, rest = divmod(high, CHUNK)
+    yield first, hole(pos, CHUNK - pos if high > (first + 1) * CHUNK else high - low), False
+    between: Iterator[int] | list[int] = iter(range(first + 1, last))
+    if last - first > NEAR:
+        between = work.txn.chunk_indexes(ino, first + 1, last)
+    for index in between:
+        yield index, hole(0, CHUNK), True
+    if last > first and rest:
+        yield last, hole(0, rest), False
+
+
+def check_xattr_name(name: bytes) -> None:
+    """Names of 1 to 255 bytes; ACLs are not kept up yet."""
+    if not name or b"\0" in name:
+        raise Invalid("an empty attribute name, or one with a NUL")
+    if len(name) > MAX_XATTR_NAME:
+        raise TooLong(f"an attribute name of {len(name)} bytes, {MAX_XATTR_NAME} are allowed")
+    if name.startswith(b"system.posix_acl_"):
+        raise Unsupported("POSIX ACLs are not kept up yet")
+
+
+def setxattr(work: Work, ino: int, name: bytes, value: bytes, mode: XattrMode) -> None:
+    """Create or replace one attribute; ctime stays (volume-format.md 2.16)."""
+    check_xattr_name(name)
+    if len(value) > MAX_XATTR_VALUE:
+        raise TooLarge(f"an attribute value of {len(value)} bytes, {MAX_XATTR_VALUE} are allowed")
+    _check_xattr_change(work, ino, name)
+    if mode != "set":
+        known = work.txn.xattr(ino, name) is not None
+        if mode == "create" and known:
+            raise Exists(f"attribute {name!r}")
+        if mode == "replace" and not known:
+            raise NoAttribute(repr(name))
+    work.txn.put_xattr(ino, name, value)
+
+
+def removexattr(work: Work, ino: int, name: bytes) -> None:
+    """Remove one attribute."""
+    check_xattr_name(name)
+    _check_xattr_change(work, ino, name)
+    if work.txn.xattr(ino, name) is None:
+        raise NoAttribute(repr(name))
+    work.txn.del_xattr(ino, name)
+
+
+def _check_xattr_change(work: Work, ino: int, name: bytes) -> None:
+    attr = existing(work.txn, ino)
+    if ino != ROOT:
+        check_thawed(attr)
+    check_movable(attr)
+    if work.who.uid in {0, attr.uid}:
+        return
+    if name.startswith((b"trusted.", b"security.")):
+        raise NotPermitted("only uid 0 sets trusted and security attributes")
+    check_access(work.txn, attr, work.who, WRITE)

@@ -1,0 +1,179 @@
+"""New entries: files, directories, links of both kinds, special files (volume-format.md 2.16 mknod and link, 2.17)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec.structs import replace
+
+from fscore.domain.attr import DIRECTORY_LENGTH, Attr, Flag, Kind
+from fscore.domain.caller import Caller
+from fscore.domain.errors import Exists, Invalid, IsADir, NotFound, NotPermitted, TooLong
+from fscore.domain.ids import MAX_SYMLINK
+from fscore.meta.ops.check import (
+    EXECUTE,
+    WRITE,
+    check_access,
+    check_growable,
+    check_movable,
+    check_thawed,
+    directory,
+)
+from fscore.meta.ops.work import Work
+from fscore.meta.txn import DirStat, Edge, want_edge, want_node
+
+SETGID: Final = 0o2000
+GROUP_EXECUTE: Final = 0o010
+SYMLINK_MODE: Final = 0o777
+EMPTY_STAT: Final = DirStat(0, 0, 0)
+
+
+def check_target(target: bytes) -> None:
+    """A symbolic link's target: 1 to 4096 bytes without NUL."""
+    if not target:
+        raise NotFound("an empty link target")
+    if len(target) > MAX_SYMLINK:
+        raise TooLong(f"a link target of {len(target)} bytes, {MAX_SYMLINK} are allowed")
+    if b"\0" in target:
+        raise Invalid("a link target holds a NUL")
+
+
+def mknod(
+    work: Work,
+    parent: int,
+    name: bytes,
+    ino: int,
+    kind: Kind,
+    mode: int,
+    *,
+    rdev: int = 0,
+    target: bytes = b"",
+    exclusive: bool = True,
+) -> tuple[int, Attr]:
+    """Create node `ino` as `name` in `parent`; without `exclusive` a file that is there already is the answer."""
+    txn = work.txn
+    txn.prefetch(want_node(parent), want_edge(parent, name))
+    above = directory(txn.node(parent), parent)
+    check_access(txn, above, work.who, EXECUTE)
+    edge = txn.edge(parent, name)
+    if edge is not None:
+        return _existing(work, name, edge, exclusive=exclusive)
+    check_access(txn, above, work.who, WRITE)
+    check_growable(above)
+    work.need(4096, 1)
+    attr = new_attr(above, parent, work.who, work.now_ns, kind, mode, rdev=rdev, target=target)
+    work.put_node(ino, attr)
+    work.put_edge(parent, name, Edge(kind, ino))
+    if kind == Kind.DIRECTORY:
+        touch(work, parent, above, links=1)
+        if work.rules.dir_stats:
+            txn.put_dir_stat(ino, EMPTY_STAT)
+    else:
+        touch(work, parent, above)
+        if kind == Kind.SYMLINK:
+            txn.put_symlink(ino, target)
+    work.charge(4096, 1)
+    work.stat_entry(parent, kind, 0, 1)
+    return ino, attr
+
+
+def hour(work: Work, trash: int, name: bytes, ino: int, mode: int) -> Attr:
+    """An hour directory of the trash, whose own node is neither checked nor touched (volume-format.md 2.8)."""
+    txn = work.txn
+    if txn.edge(trash, name) is not None:
+        raise Exists(path=name)
+    now = work.now_ns
+    attr = Attr(
+        kind=Kind.DIRECTORY,
+        mode=mode,
+        atime_ns=now,
+        mtime_ns=now,
+        ctime_ns=now,
+        nlink=2,
+        length=DIRECTORY_LENGTH,
+        parent=trash,
+    )
+    work.put_node(ino, attr)
+    work.put_edge(trash, name, Edge(Kind.DIRECTORY, ino))
+    if work.rules.dir_stats:
+        txn.put_dir_stat(ino, EMPTY_STAT)
+    work.charge(4096, 1)
+    return attr
+
+
+def new_attr(
+    above: Attr, parent: int, who: Caller, now_ns: int, kind: Kind, mode: int, *, rdev: int = 0, target: bytes = b""
+) -> Attr:
+    """Attributes of a new node: umask, setgid directories, inherited tier and skip-trash flag."""
+    mode = SYMLINK_MODE if kind == Kind.SYMLINK else mode & 0o7777 & ~who.umask
+    gid = who.gid
+    if above.mode & SETGID:
+        gid = above.gid
+        if kind == Kind.DIRECTORY:
+            mode |= SETGID
+        elif mode & SETGID and mode & GROUP_EXECUTE and who.uid != 0 and not who.in_group(gid):
+            mode &= ~SETGID
+    is_dir = kind == Kind.DIRECTORY
+    return Attr(
+        kind=kind,
+        mode=mode,
+        uid=who.uid,
+        gid=gid,
+        atime_ns=now_ns,
+        mtime_ns=now_ns,
+        ctime_ns=now_ns,
+        nlink=2 if is_dir else 1,
+        length=DIRECTORY_LENGTH if is_dir else len(target),
+        rdev=rdev,
+        parent=parent,
+        flags=above.flags & Flag.SKIP_TRASH,
+        tier=above.tier,
+    )
+
+
+def touch(work: Work, ino: int, attr: Attr, links: int = 0) -> None:
+    """Write a directory whose entries changed: always with its link count, else when its mtime is old enough."""
+    if links or work.now_ns - attr.mtime_ns >= work.rules.skip_dir_ns:
+        work.put_node(ino, replace(attr, nlink=attr.nlink + links, mtime_ns=work.now_ns, ctime_ns=work.now_ns))
+
+
+def link(work: Work, ino: int, parent: int, name: bytes) -> Attr:
+    """Give a file another name. Its parents are kept apart from now on, for good (volume-format.md 2.17 Parents)."""
+    txn = work.txn
+    txn.prefetch(want_node(parent), want_node(ino), want_edge(parent, name))
+    above = directory(txn.node(parent), parent)
+    attr = txn.node(ino)
+    if attr is None:
+        raise NotFound(f"inode {ino}")
+    if attr.kind == Kind.DIRECTORY:
+        raise NotPermitted("a directory has one name")
+    check_access(txn, above, work.who, EXECUTE)
+    if txn.edge(parent, name) is not None:
+        raise Exists(path=name)
+    check_access(txn, above, work.who, WRITE)
+    check_growable(above)
+    check_movable(attr)
+    check_thawed(attr)
+    if attr.nlink == 0:
+        raise NotFound(f"inode {ino} has lost its last name")
+    linked = replace(attr, nlink=attr.nlink + 1, ctime_ns=work.now_ns, parent=0)
+    work.put_edge(parent, name, Edge(attr.kind, ino))
+    touch(work, parent, above)
+    work.put_node(ino, linked)
+    if attr.parent > 0:
+        txn.add_parent(ino, attr.parent, 1)
+    txn.add_parent(ino, parent, 1)
+    work.stat_entry(parent, attr.kind, attr.length, 1)
+    return linked
+
+
+def _existing(work: Work, name: bytes, edge: Edge, *, exclusive: bool) -> tuple[int, Attr]:
+    if exclusive:
+        raise Exists(path=name)
+    if edge.kind == Kind.DIRECTORY:
+        raise IsADir(path=name)
+    attr = work.txn.node(edge.ino)
+    if attr is None or edge.kind != Kind.FILE:
+        raise Exists(path=name)
+    work.nodes[edge.ino] = attr
+    return edge.ino, attr

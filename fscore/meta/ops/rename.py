@@ -1,0 +1,237 @@
+"""Rename: plain, no-replace, exchange, and the restore out of the trash (volume-format.md 2.17).
+
+Rule 1  both names of one inode: success, nothing changes.
+Rule 2  a directory never moves below itself: all ancestors are walked, inside the transaction.
+Rule 3  a replaced target goes the way of unlink or rmdir, into the trash when there is one.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from fscore.domain.attr import Attr, Kind
+from fscore.domain.errors import Exists, Invalid, IsADir, NotADir, NotEmpty, NotFound, NotPermitted, Unsupported
+from fscore.domain.ids import ROOT, in_trash
+from fscore.meta.ops.check import (
+    EXECUTE,
+    WRITE,
+    check_access,
+    check_growable,
+    check_movable,
+    check_shrinkable,
+    check_sticky,
+    check_trash_parent,
+    directory,
+)
+from fscore.meta.ops.create import touch
+from fscore.meta.ops.remove import Removal, Removed, drop_name, trash_for
+from fscore.meta.ops.work import Work
+from fscore.meta.txn import Edge, want_edge, want_has_entries, want_node
+
+
+class RenameFlag(enum.IntFlag):
+    """Flags of renameat2(2), and the format's own for what comes out of the trash."""
+
+    NONE = 0
+    NO_REPLACE = 1
+    EXCHANGE = 2
+    WHITEOUT = 4
+    RESTORE = 32
+
+
+class Place(NamedTuple):
+    """A name in a directory; `hint` is the inode it is believed to name (0: unknown or nothing)."""
+
+    parent: int
+    name: bytes
+    hint: int = 0
+
+
+class Renamed(NamedTuple):
+    """The inode that moved, its attributes now, and what became of a replaced target."""
+
+    ino: int
+    attr: Attr
+    replaced: Removed | None = None
+
+
+class _Side(NamedTuple):
+    """One end of a rename, read: the directory, and the entry with its node, if there is one."""
+
+    place: Place
+    above: Attr
+    edge: Edge | None
+    attr: Attr | None
+
+
+def rename(
+    work: Work, source: Place, target: Place, flags: RenameFlag, how: Removal, ancestors: tuple[int, ...] = ()
+) -> Renamed:
+    """Move an entry. `ancestors` are those that the target's directory is believed to have; only a hint."""
+    _check_flags(flags)
+    check_trash_parent(source.parent, work.who)
+    if in_trash(target.parent):
+        raise NotPermitted("nothing is moved into the trash by name")
+    _prefetch(work, source, target, ancestors)
+    here, there = _read(work, source), _read(work, target)
+    if here.edge is None or here.attr is None:
+        raise NotFound(path=source.name)
+    if there.edge is not None and flags & RenameFlag.NO_REPLACE:
+        raise Exists(path=target.name)
+    if there.edge is not None and there.edge.ino == here.edge.ino:
+        return Renamed(here.edge.ino, here.attr)
+    _check_source(work, here, here.edge, here.attr, there)
+    if flags & RenameFlag.EXCHANGE:
+        return _exchange(work, here, there)
+    trash = _check_target(work, here.edge, there, how)
+    return _move(work, here, there, trash, how)
+
+
+def _check_flags(flags: RenameFlag) -> None:
+    if flags & ~(RenameFlag.NO_REPLACE | RenameFlag.EXCHANGE | RenameFlag.RESTORE):
+        raise Unsupported(f"rename flags {int(flags)}")
+    if flags & RenameFlag.EXCHANGE and flags != RenameFlag.EXCHANGE:
+        raise Invalid("exchange goes with no other rename flag")
+
+
+def _prefetch(work: Work, source: Place, target: Place, ancestors: tuple[int, ...]) -> None:
+    wants = [
+        want_node(source.parent),
+        want_edge(source.parent, source.name),
+        want_node(target.parent),
+        want_edge(target.parent, target.name),
+    ]
+    if source.hint:
+        wants.append(want_node(source.hint))
+    if target.hint:
+        wants += [want_node(target.hint), want_has_entries(target.hint)]
+    wants += [want_node(ino) for ino in ancestors]
+    work.txn.prefetch(*wants)
+
+
+def _read(work: Work, place: Place) -> _Side:
+    txn = work.txn
+    above = directory(txn.node(place.parent), place.parent)
+    check_access(txn, above, work.who, EXECUTE)
+    edge = txn.edge(place.parent, place.name)
+    return _Side(place, above, edge, txn.node(edge.ino) if edge else None)
+
+
+def _check_source(work: Work, here: _Side, edge: Edge, attr: Attr, there: _Side) -> None:
+    check_access(work.txn, here.above, work.who, WRITE)
+    check_access(work.txn, there.above, work.who, WRITE)
+    check_shrinkable(here.above)
+    check_growable(there.above)
+    check_sticky(here.above, attr, work.who)
+    check_movable(attr)
+    if edge.kind == Kind.DIRECTORY and here.place.parent != there.place.parent:
+        check_access(work.txn, attr, work.who, WRITE)
+    if edge.kind == Kind.DIRECTORY:
+        _check_loop(work, edge.ino, there)
+
+
+def _check_loop(work: Work, ino: int, below: _Side) -> None:
+    """Invalid when `ino` is the directory of `below` or one of its ancestors."""
+    seen = set()
+    at, attr = below.place.parent, below.above
+    while True:
+        if at == ino:
+            raise Invalid("a directory cannot move below itself")
+        if at == ROOT or in_trash(at) or at in seen:
+            return
+        seen.add(at)
+        at = attr.parent
+        above = work.txn.node(at)
+        if above is None:
+            return
+        attr = above
+
+
+def _check_target(work: Work, edge: Edge, there: _Side, how: Removal) -> int:
+    """Whether the target may be replaced, and the hour directory that takes it (0: none, or no target)."""
+    if there.edge is None:
+        return 0
+    if edge.kind == Kind.DIRECTORY and there.edge.kind != Kind.DIRECTORY:
+        raise NotADir(path=there.place.name)
+    if edge.kind != Kind.DIRECTORY and there.edge.kind == Kind.DIRECTORY:
+        raise IsADir(path=there.place.name)
+    if there.edge.kind == Kind.DIRECTORY and work.txn.has_entries(there.edge.ino):
+        raise NotEmpty(path=there.place.name)
+    check_shrinkable(there.above)
+    if there.attr is None:
+        return 0
+    check_sticky(there.above, there.attr, work.who)
+    check_movable(there.attr)
+    place = there.place
+    return trash_for(work, how.trash, place.parent, place.name, there.edge.ino, there.attr)
+
+
+def _move(work: Work, here: _Side, there: _Side, trash: int, how: Removal) -> Renamed:
+    edge, attr = here.edge, here.attr
+    assert edge is not None
+    assert attr is not None
+    source, target = here.place, there.place
+    work.del_edge(source.parent, source.name)
+    replaced = None
+    if there.edge is not None:
+        sustained = False
+        if there.attr is not None:
+            sustained = drop_name(
+                work, target.parent, target.name, there.edge, there.attr, trash, opened=how.is_open(there.edge.ino)
+            )
+        replaced = Removed(there.edge.ino, sustained)
+    moved = _reparent(work, edge.ino, attr, source.parent, target.parent)
+    work.put_edge(target.parent, target.name, edge)
+    is_dir = edge.kind == Kind.DIRECTORY
+    lost = there.edge is not None and there.edge.kind == Kind.DIRECTORY
+    if source.parent == target.parent:
+        touch(work, source.parent, here.above, links=-lost)
+    else:
+        if not in_trash(source.parent):
+            touch(work, source.parent, here.above, links=-is_dir)
+        touch(work, target.parent, there.above, links=is_dir - lost)
+    work.stat_entry(source.parent, edge.kind, attr.length, -1)
+    work.stat_entry(target.parent, edge.kind, attr.length, 1)
+    return Renamed(edge.ino, moved, replaced)
+
+
+def _exchange(work: Work, here: _Side, there: _Side) -> Renamed:
+    if there.edge is None or there.attr is None:
+        raise NotFound(path=there.place.name)
+    assert here.edge is not None
+    assert here.attr is not None
+    source, target = here.place, there.place
+    check_growable(here.above)
+    check_shrinkable(there.above)
+    check_sticky(there.above, there.attr, work.who)
+    check_movable(there.attr)
+    if in_trash(source.parent):
+        raise NotPermitted("nothing is exchanged with the trash")
+    if there.edge.kind == Kind.DIRECTORY:
+        _check_loop(work, there.edge.ino, here)
+    moved = _reparent(work, here.edge.ino, here.attr, source.parent, target.parent)
+    _reparent(work, there.edge.ino, there.attr, target.parent, source.parent)
+    work.put_edge(source.parent, source.name, there.edge)
+    work.put_edge(target.parent, target.name, here.edge)
+    if source.parent == target.parent:
+        touch(work, source.parent, here.above)
+        return Renamed(here.edge.ino, moved)
+    gained = (there.edge.kind == Kind.DIRECTORY) - (here.edge.kind == Kind.DIRECTORY)
+    touch(work, source.parent, here.above, links=gained)
+    touch(work, target.parent, there.above, links=-gained)
+    for parent, sign in ((source.parent, 1), (target.parent, -1)):
+        work.stat_entry(parent, here.edge.kind, here.attr.length, -sign)
+        work.stat_entry(parent, there.edge.kind, there.attr.length, sign)
+    return Renamed(here.edge.ino, moved)
+
+
+def _reparent(work: Work, ino: int, attr: Attr, old: int, new: int) -> Attr:
+    moved = replace(attr, ctime_ns=work.now_ns, parent=new if attr.parent > 0 else 0)
+    work.put_node(ino, moved)
+    if attr.parent == 0 and old != new:
+        work.txn.add_parent(ino, new, 1)
+        work.txn.add_parent(ino, old, -1)
+    return moved

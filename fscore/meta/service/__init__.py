@@ -1,0 +1,28 @@
+"""What the floors above ask of the tree: one operation each, over `meta.ops`. Way in: `MetaService.open`.
+
+core        runs operations: transaction, cache, limits, statistics; permission to write at all
+lookups     paths, attributes, directories
+names       entries: create, link, unlink, rename ...
+data        lengths, slices, composition, extended attributes, open files
+clones      files and trees that share slices
+upkeep      heartbeat, sessions of others, trash, deletion of data
+api         MetaService: all of it, with format, open and close
+"""
+
+from fscore.meta.ops.change import NOW, AttrChange
+from fscore.meta.ops.data import FreshSlice, Hole, SliceRange
+from fscore.meta.ops.rename import RenameFlag
+from fscore.meta.service.api import MetaService
+from fscore.meta.service.lookups import StatFs, Summary
+
+__all__ = [
+    "NOW",
+    "AttrChange",
+    "FreshSlice",
+    "Hole",
+    "MetaService",
+    "RenameFlag",
+    "SliceRange",
+    "StatFs",
+    "Summary",
+]

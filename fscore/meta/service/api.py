@@ -1,0 +1,135 @@
+"""The metadata of one volume, open in this process: format, open, close, and every operation of the parts below."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Final, Self, Unpack
+
+from fscore.domain.attr import DIRECTORY_LENGTH, Attr, Kind
+from fscore.domain.errors import SettingError
+from fscore.domain.ids import ROOT, TRASH
+from fscore.domain.secrets import NONCE
+from fscore.domain.setting import Setting, check_client
+from fscore.meta.service.core import MetaOptions, OptionChanges
+from fscore.meta.service.upkeep import Upkeep
+from fscore.meta.session import OwnSession, client_version, describe
+from fscore.meta.txn import MetaEngine
+from fscore.runtime.clock import Clock, SystemClock
+from fscore.runtime.threads import Ticker
+
+FLUSH_S: Final = 1.0
+UNBUILT: Final = {
+    "acl": "it holds POSIX ACL rules",
+    "dir_quota": "it has directory quotas",
+    "user_quota": "it counts usage by user and group",
+    "change_log": "it keeps a change log",
+    "legacy_sessions": "a client older than 1.0 is connected to it",
+}
+"""Records in a volume that this client would not keep up; locks are nobody's business but their owners'."""
+
+
+class MetaService(Upkeep):
+    """See `fscore.meta.service`. Thread-safe. Close it: the last statistics and the session go with it."""
+
+    def __init__(self, engine: MetaEngine, clock: Clock, setting: Setting, options: MetaOptions) -> None:
+        super().__init__(engine, clock, setting, options)
+        self._tickers: list[Ticker] = []
+        self._closed = False
+
+    @staticmethod
+    def format(engine: MetaEngine, setting: Setting, clock: Clock | None = None) -> Setting:
+        """Write a new volume: setting, root, and the trash when it keeps days. Returns the setting as stored.
+
+        Raises SettingError when the engine holds a volume already.
+        """
+        now_ns = (clock or SystemClock()).now_ns()
+        stored = setting.with_wrapped_secrets(lambda: secrets.token_bytes(NONCE))
+        nodes = {int(ROOT): _new_root(now_ns, 0o777)}
+        if setting.trash_days > 0:
+            nodes[int(TRASH)] = _new_root(now_ns, 0o555)
+        engine.init_volume(stored.render(), nodes)
+        return stored
+
+    @classmethod
+    def open(cls, engine: MetaEngine, clock: Clock | None = None, **changes: Unpack[OptionChanges]) -> MetaService:
+        """Become a client of the volume in `engine`, which is closed with it.
+
+        Raises SettingError when there is no volume, or when this client must not open it (to write, unless
+        `read_only`). Registers a session unless `read_only` or without `session`.
+        """
+        options = MetaOptions(**changes)
+        clock = clock or SystemClock()
+        stored = engine.load_setting()
+        if stored is None:
+            raise SettingError(f"there is no volume in {engine.location}: format one first")
+        setting = Setting.parse(stored)
+        _check_client(engine, setting, options)
+        service = cls(engine, clock, setting, options)
+        service._begin()
+        return service
+
+    def _begin(self) -> None:
+        options = self.options
+        if options.session and not options.read_only:
+            info = describe(self._clock, options.version or client_version(), options.place)
+            self._session = OwnSession(self.engine, options.heartbeat_s, info)
+        self._adopt(self.setting)
+        if not options.background:
+            return
+        if options.heartbeat_s > 0:
+            self._tickers.append(Ticker("meta-heartbeat", options.heartbeat_s, self.beat))
+        if not options.read_only:
+            self._tickers.append(Ticker("meta-flush", FLUSH_S, self.flush))
+
+    def close(self) -> None:
+        """Flush, end the session, close the engine. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        for ticker in self._tickers:
+            ticker.stop()
+        try:
+            if not self._stale:
+                self._end()
+        finally:
+            self.engine.close()
+
+    def _end(self) -> None:
+        if self._session is not None:
+            for ino in self._opened.take_sustained():
+                self._destroy_sustained(ino)
+            self.end_session(self._session.sid)
+        if not self.read_only:
+            self.purge_deleted()
+        self.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _new_root(now_ns: int, mode: int) -> Attr:
+    return Attr(
+        kind=Kind.DIRECTORY,
+        mode=mode,
+        atime_ns=now_ns,
+        mtime_ns=now_ns,
+        ctime_ns=now_ns,
+        nlink=2,
+        length=DIRECTORY_LENGTH,
+        parent=ROOT,
+    )
+
+
+def _check_client(engine: MetaEngine, setting: Setting, options: MetaOptions) -> None:
+    reasons = check_client(setting, options.read_only, metadata_only=options.metadata_only)
+    if not options.read_only:
+        used = engine.used_features()
+        reasons += [reason for feature, reason in UNBUILT.items() if feature in used]
+    if not reasons:
+        return
+    readable = options.read_only or check_client(setting, True, metadata_only=options.metadata_only)
+    way = "" if readable else " (open it read-only)"
+    raise SettingError(f"this client must not open volume {setting.name!r}: {'; '.join(reasons)}{way}")

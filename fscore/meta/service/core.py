@@ -1,0 +1,163 @@
+"""Runs operations: one transaction each, and afterwards the cache, the statistics and the limits learn of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Final, TypedDict, TypeVar
+
+import msgspec
+
+from fscore.domain.attr import Attr
+from fscore.domain.caller import Caller
+from fscore.domain.errors import NotFound, ReadOnly, Stale
+from fscore.domain.setting import Setting
+from fscore.meta.cache import CEILING_S, NodeCache
+from fscore.meta.ids import INODE_BATCH, SLICE_BATCH, Ids
+from fscore.meta.ops.work import Rules, Work
+from fscore.meta.session import OpenFiles, OwnSession
+from fscore.meta.stats import DirStats
+from fscore.meta.txn import Counter, MetaEngine, MetaTxn, Usage
+from fscore.runtime.clock import Clock
+
+T = TypeVar("T")
+
+
+class MetaOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What one process asks of a volume's metadata; never stored."""
+
+    read_only: bool = False
+    session: bool = True
+    heartbeat_s: float = 12.0
+    version: str = ""
+    place: str = "fscore"
+    cache_s: float = CEILING_S
+    skip_dir_mtime_s: float = 0.1
+    background: bool = True
+    metadata_only: bool = False
+    """The bytes of files are of no interest: how they are stored does not keep this client out."""
+
+
+class OptionChanges(TypedDict, total=False):
+    """Fields of MetaOptions, as keyword arguments of `MetaService.open`."""
+
+    read_only: bool
+    session: bool
+    heartbeat_s: float
+    version: str
+    place: str
+    cache_s: float
+    skip_dir_mtime_s: float
+    background: bool
+    metadata_only: bool
+
+
+class Core:
+    """What every part of the service stands on."""
+
+    def __init__(self, engine: MetaEngine, clock: Clock, setting: Setting, options: MetaOptions) -> None:
+        self.engine: Final = engine
+        self.options: Final = options
+        self.setting: Setting = setting
+        self._clock = clock
+        self._cache = NodeCache(options.cache_s)
+        self._stats = DirStats(engine)
+        self._inodes = Ids(engine, Counter.INODE, INODE_BATCH)
+        self._slices = Ids(engine, Counter.SLICE, SLICE_BATCH)
+        self._opened = OpenFiles()
+        self._session: OwnSession | None = None
+        self._lock = threading.Lock()
+        self._stale = ""
+        self._usage = Usage(0, 0)
+        self._doomed: list[tuple[int, int]] = []
+        self._hour: tuple[bytes, int] = (b"", 0)
+        self._limited = False
+        self._rules = Rules()
+
+    @property
+    def sid(self) -> int | None:
+        """The number of the own session; None without one."""
+        return self._session.sid if self._session is not None else None
+
+    @property
+    def read_only(self) -> bool:
+        """Whether this client must not write."""
+        return self.options.read_only
+
+    def _adopt(self, setting: Setting) -> None:
+        """Follow a setting that was loaded, and what the volume holds by now."""
+        self.setting = setting
+        self._limited = bool(setting.capacity or setting.inodes)
+        if self._limited:
+            with self.engine.view() as view:
+                usage = view.usage()
+            with self._lock:
+                self._usage = usage
+        self._rules = Rules(
+            dir_stats=setting.dir_stats, skip_dir_ns=int(self.options.skip_dir_mtime_s * 1e9), sid=self.sid
+        )
+
+    def _check_alive(self) -> None:
+        if self._stale:
+            raise Stale(self._stale)
+
+    def _check_writable(self) -> None:
+        self._check_alive()
+        if self.options.read_only:
+            raise ReadOnly("this client has opened the volume read-only")
+
+    def _current_rules(self) -> Rules:
+        if not self._limited:
+            return self._rules
+        setting = self.setting
+        with self._lock:
+            usage = self._usage
+        return self._rules._replace(
+            room_space=setting.capacity - usage.space if setting.capacity else None,
+            room_inodes=setting.inodes - usage.inodes if setting.inodes else None,
+        )
+
+    def _run(self, who: Caller, operation: Callable[[Work], T]) -> T:
+        """Run an operation in a transaction, and let the rest of this client know what it changed."""
+        self._check_writable()
+        now_ns = self._clock.now_ns()
+        rules = self._current_rules()
+        epoch = self._cache.epoch
+        work: Work | None = None
+
+        def body(txn: MetaTxn) -> T:
+            nonlocal work
+            work = Work(txn, who, now_ns, rules)
+            return operation(work)
+
+        result = self.engine.transact(body)
+        assert work is not None
+        self._absorb(work, epoch)
+        return result
+
+    def _absorb(self, work: Work, epoch: int) -> None:
+        if work.nodes or work.edges:
+            self._cache.changed(work.nodes, work.edges, self._clock.monotonic(), epoch)
+        if work.stats:
+            self._stats.add(work.stats)
+        if self._limited and (work.space or work.inodes):
+            with self._lock:
+                self._usage = Usage(self._usage.space + work.space, self._usage.inodes + work.inodes)
+        if work.queued:
+            with self._lock:
+                self._doomed += work.queued
+
+    def _node(self, ino: int, *, fresh: bool = False) -> Attr:
+        """A node's attributes, from the cache unless they must be `fresh`."""
+        self._check_alive()
+        now = self._clock.monotonic()
+        attr = None if fresh else self._cache.node(ino, now)
+        if attr is None:
+            epoch = self._cache.epoch
+            with self.engine.view() as view:
+                attr = view.node(ino)
+            if attr is None:
+                self._cache.forget(ino)
+                raise NotFound(f"inode {ino}")
+            self._cache.learn_node(ino, attr, now, epoch)
+        return attr

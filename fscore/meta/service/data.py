@@ -1,0 +1,142 @@
+"""What files hold: lengths, slices, composition, extended attributes; and which files this client has open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fscore.domain.attr import Attr, Flag, Kind
+from fscore.domain.caller import Caller
+from fscore.domain.errors import Invalid, IsADir, NoAttribute, NotPermitted
+from fscore.domain.geometry import CHUNK
+from fscore.domain.ids import TRASH
+from fscore.domain.slices import SliceRecord, overlay
+from fscore.meta.ops import change, data
+from fscore.meta.ops.change import XattrMode
+from fscore.meta.ops.check import READ, WRITE
+from fscore.meta.ops.data import FreshSlice, Part, Piece, SliceRange
+from fscore.meta.service.names import Names
+
+_ROOT = Caller.root()
+
+
+class Data(Names):
+    """Blocks first, slice after: whoever commits a record here has its objects durable already."""
+
+    def open_file(self, who: Caller, ino: int, *, write: bool, append: bool = False) -> Attr:
+        """Count a handle and return fresh attributes (close-to-open); checks that the caller may read or write."""
+        known = self._cache.node(ino, self._clock.monotonic())
+        attr = known if known is not None and known.immutable else self._node(ino, fresh=True)
+        if attr.kind == Kind.DIRECTORY and write:
+            raise IsADir(f"inode {ino}")
+        if write:
+            self._check_writable()
+            if attr.parent > TRASH:
+                raise NotPermitted("it is in the trash")
+            if attr.immutable or (attr.flags & Flag.APPEND and not append):
+                raise NotPermitted("it is immutable, or append-only and not opened to append")
+        self._check_access(attr, who, WRITE if write else READ)
+        self._opened.open(ino)
+        return attr
+
+    def close_file(self, ino: int) -> None:
+        """One handle less; a file without a name goes with the last one."""
+        if self._opened.close(ino):
+            self._destroy_sustained(ino)
+
+    def truncate(self, who: Caller, ino: int, length: int, *, checked: bool = False) -> Attr:
+        """Set a file's length; `checked` when an open handle carries the permission already."""
+        return self._run(who, lambda work: change.truncate(work, ino, length, checked=checked))
+
+    def records(self, ino: int, index: int) -> list[SliceRecord]:
+        """The slice records of a chunk as they lie, oldest first."""
+        self._check_alive()
+        with self.engine.view() as view:
+            records = view.chunk(ino, index)
+        if not records:
+            self._node(ino)
+        return list(records)
+
+    def read(self, ino: int, index: int) -> list[SliceRecord]:
+        """What a reader of a chunk sees: ascending, disjoint pieces, holes explicit, zeros after the last."""
+        return overlay(self.records(ino, index))
+
+    def new_slice_id(self) -> int:
+        """A fresh slice id, out of the range this client has reserved."""
+        self._check_writable()
+        return self._slices.take()
+
+    def write(self, ino: int, index: int, records: Sequence[SliceRecord], mtime_ns: int, *, new_length: int) -> Attr:
+        """Commit records of fresh slices to one chunk, in their order; the file is at least `new_length` long then."""
+        records = tuple(records)
+        _check_records(records)
+        return self._run(_ROOT, lambda work: data.write(work, ino, index, records, mtime_ns, new_length=new_length))
+
+    def compose(self, who: Caller, ino: int, offset: int, pieces: Sequence[Piece]) -> Attr:
+        """Lay ranges of files, fresh slices and holes one after the other from `offset`; moves references only.
+
+        One transaction per chunk of the target. Raises Invalid when a range lies outside its source.
+        """
+        attr, _ = self._compose(who, ino, offset, pieces)
+        return attr
+
+    def _compose(self, who: Caller, ino: int, offset: int, pieces: Sequence[Piece]) -> tuple[Attr, int]:
+        data.check_pieces(offset, pieces)
+        attr, records, declared = None, 0, frozenset[int]()
+        for index, parts in data.by_target_chunk(offset, pieces):
+            attr, added = self._lay(who, ino, index, parts, declared)
+            records += added
+            declared |= {part.piece.id for part in parts if isinstance(part.piece, FreshSlice)}
+        return (self._node(ino) if attr is None else attr), records
+
+    def _lay(
+        self, who: Caller, ino: int, index: int, parts: Sequence[Part], declared: frozenset[int]
+    ) -> tuple[Attr, int]:
+        return self._run(who, lambda work: data.compose(work, ino, index, parts, declared))
+
+    def copy_file_range(self, who: Caller, src: int, soff: int, dst: int, doff: int, length: int) -> int:
+        """Share a range of one file with another; returns the bytes, clipped to the end of the source."""
+        if soff < 0 or doff < 0 or length < 0:
+            raise Invalid("a negative offset or length")
+        size = self._node(src, fresh=True).length
+        length = max(min(length, size - soff), 0)
+        if src == dst and soff < doff + length and doff < soff + length and length:
+            raise Invalid("the ranges overlap")
+        if length:
+            self.compose(who, dst, doff, [SliceRange(src, soff, length)])
+        return length
+
+    def getxattr(self, ino: int, name: bytes) -> bytes:
+        """The value of one extended attribute; NoAttribute when there is none."""
+        self._check_alive()
+        with self.engine.view() as view:
+            value = view.xattr(ino, name)
+        if value is None:
+            self._node(ino)
+            raise NoAttribute(repr(name))
+        return value
+
+    def listxattr(self, ino: int) -> list[bytes]:
+        """Names of the extended attributes, sorted."""
+        self._check_alive()
+        with self.engine.view() as view:
+            names = sorted(view.xattrs(ino))
+        if not names:
+            self._node(ino)
+        return names
+
+    def setxattr(self, who: Caller, ino: int, name: bytes, value: bytes, *, mode: XattrMode = "set") -> None:
+        """Create or replace one extended attribute; `create` and `replace` insist."""
+        self._run(who, lambda work: change.setxattr(work, ino, name, value, mode))
+
+    def removexattr(self, who: Caller, ino: int, name: bytes) -> None:
+        """Remove one extended attribute."""
+        self._run(who, lambda work: change.removexattr(work, ino, name))
+
+
+def _check_records(records: Sequence[SliceRecord]) -> None:
+    if not records:
+        raise Invalid("a commit of no record")
+    for record in records:
+        inside = record.id == 0 or record.off + record.length <= record.size
+        if record.length <= 0 or record.pos < 0 or record.end > CHUNK or not inside:
+            raise Invalid(f"a slice record that cannot be: {record}")

@@ -1,0 +1,211 @@
+"""Reads of the tree: paths, attributes, directories, totals."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+from fscore.domain.attr import Attr, Entry, Kind, space_of
+from fscore.domain.caller import Caller
+from fscore.domain.errors import Invalid, NotADir, NotFound, TooLong, TooManyLinks
+from fscore.domain.ids import MAX_NAME, ROOT, TRASH
+from fscore.meta.ops.check import EXECUTE, READ, check_access, directory
+from fscore.meta.service.core import Core
+from fscore.meta.txn import DirStat, Edge, SupportsResolve
+
+MAX_FOLLOWED: Final = 40
+UNLIMITED_SPACE: Final = 1 << 50
+UNLIMITED_INODES: Final = 10 << 20
+TRASH_NAME: Final = b".trash"
+
+_DOTS: Final = frozenset({b"", b".", b".."})
+
+
+class StatFs(NamedTuple):
+    """Bytes and inodes of a volume; without a limit the totals are what JuiceFS shows."""
+
+    total: int
+    avail: int
+    used: int
+    inodes_used: int
+    inodes_free: int
+
+
+class Summary(NamedTuple):
+    """What lies at and below a node: bytes of files, charged bytes, files and directories (itself included)."""
+
+    length: int
+    space: int
+    files: int
+    dirs: int
+
+
+class Lookups(Core):
+    """Reads; they take no lock and change nothing."""
+
+    def lookup(self, who: Caller, parent: int, name: bytes) -> tuple[int, Attr]:
+        """The node that `name` names in `parent`; `.` and `..` too. NotFound when there is none."""
+        self._check_alive()
+        if who.uid != 0:
+            check = directory(self._node(parent), parent)
+            self._check_access(check, who, EXECUTE)
+        return self._child(parent, name, ())
+
+    def resolve(self, who: Caller, path: bytes, *, follow: bool = True, parent: int = ROOT) -> tuple[int, Attr]:
+        """The node at `path` below `parent`; links on the way are followed, and one at the end with `follow`."""
+        self._check_alive()
+        names = deque(part for part in path.split(b"/") if part not in {b"", b"."})
+        must_be_dir = path.endswith((b"/", b"/."))
+        ino, attr, followed = parent, self._node(parent), 0
+        while names:
+            if attr.kind != Kind.DIRECTORY:
+                raise NotADir(path=path)
+            if who.uid != 0:
+                self._check_access(attr, who, EXECUTE)
+            name = names.popleft()
+            child, found = self._child(ino, name, names)
+            if found.kind == Kind.SYMLINK and (names or follow or must_be_dir):
+                followed += 1
+                if followed > MAX_FOLLOWED:
+                    raise TooManyLinks(path=path)
+                target = self.readlink(child)
+                names.extendleft(reversed([part for part in target.split(b"/") if part not in {b"", b"."}]))
+                if target.startswith(b"/"):
+                    ino, attr = ROOT, self._node(ROOT)
+                continue
+            ino, attr = child, found
+        if must_be_dir and attr.kind != Kind.DIRECTORY:
+            raise NotADir(path=path)
+        return ino, attr
+
+    def _child(self, parent: int, name: bytes, ahead: Sequence[bytes] | deque[bytes]) -> tuple[int, Attr]:
+        """A child by name. What comes `ahead` on the path is fetched with it when the engine can."""
+        now = self._clock.monotonic()
+        edge = self._cache.edge(parent, name, now)
+        if edge is not None:
+            attr = self._cache.node(edge.ino, now)
+            if attr is not None:
+                return edge.ino, attr
+        if name in _DOTS or len(name) > MAX_NAME or (parent == ROOT and name == TRASH_NAME):
+            return self._special(parent, name)
+        wanted = [name]
+        for later in ahead:
+            if later in _DOTS or len(later) > MAX_NAME:
+                break
+            wanted.append(later)
+        found = self._walk(parent, wanted, now)
+        if not found:
+            self._explain_absence(parent, name)
+        return found[0]
+
+    def _walk(self, parent: int, names: Sequence[bytes], now: float) -> list[tuple[int, Attr]]:
+        """Fetch children in turn, as far as the engine goes in one trip; keep them in the cache."""
+        epoch = self._cache.epoch
+        if isinstance(self.engine, SupportsResolve):
+            found = self.engine.walk(parent, names)
+        else:
+            with self.engine.view() as view:
+                edge = view.edge(parent, names[0])
+                attr = view.node(edge.ino) if edge is not None else None
+            found = [(edge.ino, attr)] if edge is not None and attr is not None else []
+        for name, (ino, attr) in zip(names, found, strict=False):
+            self._cache.learn_edge(parent, name, Edge(attr.kind, ino), attr, now, epoch)
+            parent = ino
+        return found
+
+    def _special(self, parent: int, name: bytes) -> tuple[int, Attr]:
+        if len(name) > MAX_NAME:
+            raise TooLong(f"a name of {len(name)} bytes, {MAX_NAME} are allowed")
+        if name == b"..":
+            above = directory(self._node(parent), parent).parent
+            return above, self._node(above)
+        if name == TRASH_NAME:
+            return TRASH, self._node(TRASH)
+        return parent, self._node(parent)
+
+    def _explain_absence(self, parent: int, name: bytes) -> None:
+        """Raise what tells why `name` was not found."""
+        directory(self._node(parent, fresh=True), parent)
+        raise NotFound(path=name)
+
+    def _check_access(self, attr: Attr, who: Caller, mask: int) -> None:
+        if who.uid == 0:
+            return
+        with self.engine.view() as view:
+            check_access(view, attr, who, mask)
+
+    def getattr(self, ino: int) -> Attr:
+        """A node's attributes, at most a second old."""
+        return self._node(ino)
+
+    def access(self, who: Caller, ino: int, mask: int) -> None:
+        """Denied unless the caller has every permission of `mask` (as of access(2))."""
+        self._check_access(self._node(ino), who, mask)
+
+    def readdir(self, who: Caller, ino: int, *, attrs: bool = True) -> Iterator[Entry]:
+        """Entries of a directory, without `.` and `..`; `attr` is None for an entry whose node is missing."""
+        attr = directory(self._node(ino), ino)
+        self._check_access(attr, who, READ)
+        return self._entries(ino, attrs=attrs)
+
+    def _entries(self, ino: int, *, attrs: bool) -> Iterator[Entry]:
+        now, epoch = self._clock.monotonic(), self._cache.epoch
+        for batch in self.engine.scan_dir(ino, attrs=attrs):
+            for entry in batch:
+                if not entry.name:
+                    continue
+                if entry.attr is not None:
+                    self._cache.learn_edge(ino, entry.name, Edge(entry.kind, entry.ino), entry.attr, now, epoch)
+                yield entry
+            now, epoch = self._clock.monotonic(), self._cache.epoch
+
+    def readlink(self, ino: int) -> bytes:
+        """The target of a symbolic link."""
+        self._check_alive()
+        with self.engine.view() as view:
+            target = view.symlink(ino)
+        if target is None:
+            if self._node(ino).kind != Kind.SYMLINK:
+                raise Invalid(f"inode {ino} is no symbolic link")
+            raise NotFound(f"the target of inode {ino}")
+        return target
+
+    def statfs(self) -> StatFs:
+        """Totals of the volume."""
+        self._check_alive()
+        with self.engine.view() as view:
+            usage = view.usage()
+        used, inodes = max(usage.space, 0), max(usage.inodes, 0)
+        total = self.setting.capacity
+        if not total:
+            total = UNLIMITED_SPACE
+            while total - used < total // 10:
+                total <<= 1
+        limit = self.setting.inodes or inodes + UNLIMITED_INODES
+        return StatFs(total, max(total - used, 0), used, inodes, max(limit - inodes, 0))
+
+    def dir_stat(self, ino: int) -> DirStat | None:
+        """Statistics of a directory's direct children as stored, after a flush."""
+        self._stats.flush()
+        return self.engine.dir_stat(ino)
+
+    def summary(self, who: Caller, ino: int) -> Summary:
+        """Count a tree by walking it; a hard link counts wherever it has an entry."""
+        attr = self._node(ino, fresh=True)
+        if attr.kind != Kind.DIRECTORY:
+            return Summary(attr.length if attr.is_file else 0, space_of(attr.kind, attr.length), 1, 0)
+        length, space, files, dirs = 0, 4096, 0, 1
+        pending = [ino]
+        while pending:
+            for entry in self.readdir(who, pending.pop()):
+                if entry.kind == Kind.DIRECTORY:
+                    pending.append(entry.ino)
+                    dirs += 1
+                    space += 4096
+                    continue
+                size = entry.attr.length if entry.attr is not None and entry.kind == Kind.FILE else 0
+                length += size
+                space += space_of(entry.kind, size)
+                files += 1
+        return Summary(length, space, files, dirs)

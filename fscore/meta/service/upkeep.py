@@ -1,0 +1,175 @@
+"""What goes on behind the operations: heartbeat and setting, dead peers, the trash, the data of deleted files."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Final
+
+from fscore.domain.attr import Kind
+from fscore.domain.caller import Caller
+from fscore.domain.errors import NotFound
+from fscore.domain.geometry import chunk_count
+from fscore.domain.ids import TRASH
+from fscore.domain.setting import META_VERSION, Setting
+from fscore.meta.ops import remove
+from fscore.meta.service.clones import Clones
+from fscore.runtime import log
+
+HOUR_S: Final = 3600
+GATE_WINDOW_S: Final = 3240
+"""How long a job's run keeps every other client from running it (volume-format.md 2.9 job gates)."""
+PROBE: Final = 64
+"""Chunks past the end looked at in one go: a file that was longer once left lists there."""
+
+logger = log.get(__name__)
+_ROOT: Final = Caller(uid=0, gid=0)
+
+
+class Upkeep(Clones):
+    """Called by tickers, or by whoever wants it now."""
+
+    def beat(self) -> None:
+        """One heartbeat: refresh the session, follow the setting, reap peers that are gone."""
+        self._reload()
+        if self._stale or self._session is None:
+            return
+        self._session.refresh()
+        self._reap()
+
+    def _reload(self) -> None:
+        stored = self.engine.load_setting()
+        if stored is None:
+            self._stale = "the volume is gone: its setting was removed"
+            return
+        setting = Setting.parse(stored)
+        if setting.uuid != self.setting.uuid:
+            self._stale = "another volume is in its place: its UUID changed"
+        elif setting.meta_version > META_VERSION:
+            self._stale = f"the volume's layout was raised to version {setting.meta_version}"
+        else:
+            self._stale = ""
+            self._adopt(setting)
+
+    def _reap(self) -> None:
+        """Clean up after sessions that expired (volume-format.md 2.6)."""
+        now_s = int(self.engine.server_time())
+        window_s = max(int(0.9 * self.options.heartbeat_s), 1)
+        if not self.engine.claim_job("lastCleanupSessions", now_s, window_s):
+            return
+        for session in self.engine.sessions():
+            if session.expires <= now_s and session.sid != self.sid:
+                logger.info("cleaning up after session %d, which expired", session.sid)
+                self.end_session(session.sid)
+
+    def end_session(self, sid: int) -> None:
+        """Destroy what a session that is over kept alive, and forget it."""
+        for ino in self.engine.sustained(sid):
+            self._destroy_held(sid, ino)
+        self.engine.drop_session(sid)
+
+    def dead(self, limit: int = 1000) -> list[tuple[int, int]]:
+        """(slice id, size) of slices that nobody refers to; their objects are to be deleted, then `forget`."""
+        self._check_writable()
+        return self.engine.take_dead(limit)
+
+    def forget(self, slices: list[tuple[int, int]]) -> None:
+        """The objects of these slices are gone."""
+        self.engine.forget_dead(slices)
+
+    def purge_deleted(self, now_ns: int | None = None) -> int:
+        """Drop the slices of deleted files: this client's at once, others' after an hour. Returns the files."""
+        self._check_writable()
+        now_s = (self._clock.now_ns() if now_ns is None else now_ns) // 1_000_000_000
+        with self._lock:
+            doomed, self._doomed = self._doomed, []
+        if self.engine.claim_job("lastCleanupFiles", now_s, GATE_WINDOW_S):
+            doomed += self.engine.delfiles(now_s - HOUR_S)
+        done = 0
+        for ino, length in dict.fromkeys(doomed):
+            self._drop_data(ino, length)
+            self.engine.forget_delfile(ino, length)
+            done += 1
+        return done
+
+    def _drop_data(self, ino: int, length: int) -> None:
+        stop = chunk_count(length)
+        with self.engine.view() as view:
+            indexes = view.chunk_indexes(ino, 0, stop) if stop else []
+        for index in indexes:
+            self._drop_chunk(ino, index)
+        while True:
+            with self.engine.view() as view:
+                indexes = view.chunk_indexes(ino, stop, stop + PROBE)
+            if not indexes:
+                return
+            for index in indexes:
+                self._drop_chunk(ino, index)
+            stop += PROBE
+
+    def _drop_chunk(self, ino: int, index: int) -> None:
+        self._run(_ROOT, lambda work: remove.drop_chunk(work, ino, index))
+
+    def purge_delayed(self, now_ns: int | None = None) -> int:
+        """Let go what compaction parked, once it is older than the trash keeps things. Returns the parked lists."""
+        self._check_writable()
+        now_s = (self._clock.now_ns() if now_ns is None else now_ns) // 1_000_000_000
+        if not self.engine.claim_job("nextCleanupSlices", now_s, GATE_WINDOW_S):
+            return 0
+        done = 0
+        for new_id, at_s, _ in self.engine.delayed(now_s - 86400 * self.setting.trash_days):
+            self.engine.forget_delayed(new_id, at_s)
+            done += 1
+        return done
+
+    def purge_trash(self, now_ns: int | None = None) -> int:
+        """Empty the hour directories that are older than the volume's trash days and remove them. Returns the hours."""
+        self._check_writable()
+        now_s = (self._clock.now_ns() if now_ns is None else now_ns) // 1_000_000_000
+        if self.setting.trash_days <= 0 and not self._has_trash():
+            return 0
+        if not self.engine.claim_job("lastCleanupTrash", now_s, GATE_WINDOW_S):
+            return 0
+        limit = dt.datetime.fromtimestamp(now_s, dt.UTC) - dt.timedelta(hours=24 * self.setting.trash_days + 2)
+        oldest = f"{limit:%Y-%m-%d-%H}".encode()
+        hours = [entry for entry in self._entries(TRASH, attrs=False) if _is_hour(entry.name)]
+        purged = 0
+        for hour in sorted(hours, key=lambda entry: entry.ino):
+            if hour.name < oldest:
+                self.remove_tree(TRASH, hour.name, hour.ino)
+                purged += 1
+        return purged
+
+    def _has_trash(self) -> bool:
+        with self.engine.view() as view:
+            return view.has_entries(TRASH)
+
+    def remove_tree(self, parent: int, name: bytes, ino: int) -> None:
+        """Remove a directory in the trash, or an hour of it, with all below it, for good."""
+        pending = [(parent, name, ino)]
+        order: list[tuple[int, bytes, int]] = []
+        while pending:
+            at = pending.pop()
+            order.append(at)
+            for entry in list(self._entries(at[2], attrs=False)):
+                if entry.kind == Kind.DIRECTORY:
+                    pending.append((at[2], entry.name, entry.ino))
+                else:
+                    self._purge(at[2], entry.name, is_dir=False)
+        for above, child, _ in reversed(order):
+            self._purge(above, child, is_dir=True)
+
+    def _purge(self, parent: int, name: bytes, *, is_dir: bool) -> None:
+        try:
+            self._run(_ROOT, lambda work: remove.purge(work, parent, name, is_dir=is_dir))
+        except NotFound:
+            return  # a peer was faster
+
+    def flush(self) -> None:
+        """Store what this client holds back: directory statistics, and what the engine gathers."""
+        if not self.options.read_only and not self._stale:
+            self._stats.flush()
+            self.engine.flush()
+
+
+def _is_hour(name: bytes) -> bool:
+    return len(name) == 13 and name.count(b"-") == 3 and name.replace(b"-", b"").isdigit()

@@ -1,0 +1,118 @@
+"""This client among the others: its registration, its heartbeat, and the files it holds open (volume-format.md 2.6).
+
+Knows no operation; what dies with a session is destroyed by the service.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import socket
+import threading
+from typing import Final
+
+from fscore.domain.version import IMPLEMENTS, RELEASE
+from fscore.meta.txn import Counter, MetaEngine, Session
+from fscore.runtime.clock import Clock
+
+LIFETIMES: Final = 5
+"""A session expires after so many heartbeats without one."""
+FOREVER_S: Final = 365 * 86400
+"""Lifetime of a session without heartbeat."""
+PRODUCT: Final = "fscore"
+
+
+def client_version() -> str:
+    """The version that a session of this client shows: what it implements, with our own release as build metadata."""
+    return f"{IMPLEMENTS}+{PRODUCT}.{RELEASE}"
+
+
+def describe(clock: Clock, version: str, place: str) -> bytes:
+    """The JSON that describes a session, keys as the format has them; `place` stands where mounts tell theirs."""
+    now_ns = clock.now_ns()
+    second = dt.datetime.fromtimestamp(now_ns // 1_000_000_000, dt.UTC)
+    host = socket.gethostname()
+    info = {
+        "Version": version,
+        "HostName": host,
+        "IPAddrs": _addresses(host),
+        "MountPoint": place,
+        "MountTime": f"{second:%Y-%m-%dT%H:%M:%S}.{now_ns % 1_000_000_000:09d}Z",
+        "ProcessID": os.getpid(),
+    }
+    return json.dumps(info, separators=(",", ":")).encode()
+
+
+def _addresses(host: str) -> list[str]:
+    try:
+        found = socket.getaddrinfo(host, None, family=socket.AF_INET, type=socket.SOCK_STREAM)
+    except OSError:
+        return []
+    return sorted({str(address[4][0]) for address in found if not str(address[4][0]).startswith("127.")})
+
+
+class OwnSession:
+    """Registered at once; refresh it every heartbeat, drop it at the end. Times of expiry are the server's."""
+
+    def __init__(self, engine: MetaEngine, heartbeat_s: float, info: bytes) -> None:
+        self._engine = engine
+        self._heartbeat_s = heartbeat_s
+        self._info = info
+        self.sid: Final = engine.reserve(Counter.SESSION, 1)[0]
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Move the expiry; registers again when a peer thought us dead."""
+        life_s = LIFETIMES * self._heartbeat_s if self._heartbeat_s > 0 else FOREVER_S
+        self._engine.put_session(Session(self.sid, int(self._engine.server_time() + life_s), self._info))
+
+    def drop(self) -> None:
+        """End it; its sustained inodes must be destroyed before."""
+        self._engine.drop_session(self.sid)
+
+
+class OpenFiles:
+    """How often each inode is open here, and which of them have lost their last name. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: dict[int, int] = {}
+        self._sustained: set[int] = set()
+
+    def open(self, ino: int) -> None:
+        """Count one more handle."""
+        with self._lock:
+            self._counts[ino] = self._counts.get(ino, 0) + 1
+
+    def close(self, ino: int) -> bool:
+        """Count one less; whether it was the last of a file that has no name any more."""
+        with self._lock:
+            left = self._counts.get(ino, 0) - 1
+            if left > 0:
+                self._counts[ino] = left
+                return False
+            self._counts.pop(ino, None)
+            if ino in self._sustained:
+                self._sustained.discard(ino)
+                return True
+            return False
+
+    def is_open(self, ino: int) -> bool:
+        """Whether a handle is open here."""
+        return ino in self._counts
+
+    def sustain(self, ino: int) -> bool:
+        """The file has lost its last name; False when no handle is open any more, so that it must go at once."""
+        with self._lock:
+            if ino not in self._counts:
+                return False
+            self._sustained.add(ino)
+            return True
+
+    def take_sustained(self) -> list[int]:
+        """Every file that only lives for a handle of this client, for the end of the session."""
+        with self._lock:
+            held, self._sustained = sorted(self._sustained), set()
+            self._counts.clear()
+            return held

@@ -1,0 +1,275 @@
+"""The filesystem by inodes and handles: what mounts, gateways and `files` stand on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+
+from fscore.blocks.store import BlockStore
+from fscore.domain.attr import Attr
+from fscore.domain.caller import Caller
+from fscore.domain.errors import BadHandle, FsError, Invalid, IsADir, ReadOnly, StoreError
+from fscore.meta.service import MetaService
+from fscore.runtime import log
+from fscore.runtime.buffer import Buffer
+from fscore.runtime.clock import Clock
+from fscore.runtime.threads import Pool, Ticker
+from fscore.vfs.budget import Budget
+from fscore.vfs.collector import Collected, Collector
+from fscore.vfs.compose import Composed, Composer, InodePiece, SharedPiece
+from fscore.vfs.handles import ACCESS, Handle, Handles, OpenFile
+from fscore.vfs.readahead import ReadAhead
+from fscore.vfs.reader import FileReader
+from fscore.vfs.writer import FileWriter
+
+_log = log.get(__name__)
+
+
+class VfsOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What one process asks of its open files. Sizes are bytes, times seconds."""
+
+    read_only: bool = False
+    buffer_size: int = 64 << 20
+    read_ahead: int = 32 << 20
+    read_threads: int = 8
+    flush_after_s: float = 5.0
+    collect_every_s: float = 10.0
+    patience_s: tuple[float, ...] = (0.0, 0.1, 0.3, 0.6, 1.0, 2.0)
+    """Waits before each further try at a block that is not there."""
+    background: bool = True
+    """Whether idle files are flushed and dead slices deleted by threads of their own."""
+
+
+class Vfs:
+    """Open files of one volume in this process. Thread-safe."""
+
+    def __init__(self, meta: MetaService, blocks: BlockStore, clock: Clock, options: VfsOptions) -> None:
+        self.meta: Final = meta
+        self.blocks: Final = blocks
+        self._clock = clock
+        self._options = options
+        self._handles = Handles()
+        self._budget = Budget(options.buffer_size)
+        self._pool = Pool("vfs", options.read_threads)
+        self._collector = Collector(meta, blocks, self._pool, clock)
+        self._tickers: list[Ticker] = []
+        if options.background and not options.read_only:
+            self._tickers.append(Ticker("flush", 1.0, self._flush_idle))
+            self._tickers.append(Ticker("collect", options.collect_every_s, self._collector.collect))
+
+    def open(self, who: Caller, ino: int, flags: int) -> int:
+        """Open an inode with the flags of open(2); O_TRUNC, O_APPEND and the access mode are heeded."""
+        write = flags & ACCESS != os.O_RDONLY
+        if write and self._options.read_only:
+            raise ReadOnly("this client opened the volume for reading only")
+        attr = self.meta.open_file(who, ino, write=write, append=bool(flags & os.O_APPEND))
+        try:
+            if attr.is_dir:
+                raise IsADir("a directory holds no bytes")
+            if not attr.is_file:
+                raise Invalid("neither a regular file nor a link to one")
+            if write and flags & os.O_TRUNC and self._length(ino, attr):
+                attr = self.truncate(who, ino, 0)
+            return self._add(who, ino, attr, flags).fh
+        except BaseException:
+            self.meta.close_file(ino)
+            raise
+
+    def create(self, who: Caller, parent: int, name: bytes, mode: int, flags: int) -> tuple[int, Attr, int]:
+        """Create a file and open it; its mode does not limit this handle. Raises Exists with O_EXCL."""
+        if self._options.read_only:
+            raise ReadOnly("this client opened the volume for reading only")
+        ino, attr = self.meta.create(who, parent, name, mode, exclusive=bool(flags & os.O_EXCL))
+        self.meta.open_file(Caller.root(), ino, write=False)
+        return ino, attr, self._add(who, ino, attr, flags).fh
+
+    def read(self, fh: int, offset: int, size: int) -> bytes:
+        """Bytes of a range; fewer at the end of the file."""
+        handle = self._readable(fh, offset, size)
+        data = handle.file.reader.read(offset, size)
+        self._look_ahead(handle, offset, len(data))
+        return data
+
+    def read_into(self, fh: int, offset: int, buffer: memoryview) -> int:
+        """Fill a buffer from `offset`; returns the bytes read, fewer at the end of the file."""
+        handle = self._readable(fh, offset, len(buffer))
+        count = handle.file.reader.read_into(offset, buffer)
+        self._look_ahead(handle, offset, count)
+        return count
+
+    def write(self, fh: int, offset: int, data: Buffer) -> int:
+        """Take bytes at `offset`, or at the end through an append handle. Durable after flush."""
+        handle = self._handles.get(fh)
+        if not handle.writable:
+            raise BadHandle("the file is open for reading only")
+        if offset < 0:
+            raise Invalid(f"offset {offset}")
+        writer = self._writer(handle.file)
+        if not handle.append:
+            return writer.write(offset, data)
+        with writer.lock:
+            return writer.write(handle.file.length(), data)
+
+    def append_at(self, fh: int) -> int:
+        """Where the next write of an append handle begins."""
+        return self._handles.get(fh).file.length()
+
+    def length(self, fh: int) -> int:
+        """The length of an open file, with what is not committed yet."""
+        return self._handles.get(fh).file.length()
+
+    def flush(self, fh: int) -> None:
+        """Make everything written to the handle's file durable and visible."""
+        writer = self._handles.get(fh).file.writer
+        if writer is not None:
+            writer.flush()
+
+    def fsync(self, fh: int) -> None:
+        """As flush: what is committed is durable."""
+        self.flush(fh)
+
+    def release(self, fh: int) -> None:
+        """Close a handle. It is gone in any case; raises what writing the file raised."""
+        handle = self._handles.get(fh)
+        writer = handle.file.writer if handle.writable else None
+        try:
+            if writer is not None:
+                writer.flush()
+        finally:
+            handle, last = self._handles.remove(fh)
+            if last and handle.file.writer is not None:
+                handle.file.writer.discard()
+            self.meta.close_file(handle.file.ino)
+
+    def getattr(self, ino: int) -> Attr:
+        """Attributes, with the length that this process's uncommitted writes give the file."""
+        return self.overlaid(ino, self.meta.getattr(ino))
+
+    def overlaid(self, ino: int, attr: Attr) -> Attr:
+        """`attr` with the length that this process's uncommitted writes give the file."""
+        length = self._length(ino, attr)
+        return attr if length == attr.length else msgspec.structs.replace(attr, length=length)
+
+    def truncate(self, who: Caller, ino: int, length: int) -> Attr:
+        """Set a file's length; what was written before is committed first."""
+        self.settle(ino)
+        attr = self.meta.truncate(who, ino, length)
+        file = self._handles.file(ino)
+        if file is not None:
+            file.reader.committed(attr)
+        return attr
+
+    def truncate_open(self, fh: int, length: int) -> Attr:
+        """As truncate, by a handle that may write; the mode of the file does not matter any more."""
+        handle = self._handles.get(fh)
+        if not handle.writable:
+            raise BadHandle("the file is open for reading only")
+        return self.truncate(Caller.root(), handle.file.ino, length)
+
+    def compose(self, who: Caller, ino: int, pieces: Sequence[InodePiece]) -> Composed:
+        """Fill a new, empty file with ranges of others, new bytes and zeros."""
+        for source in {piece.ino for piece in pieces if isinstance(piece, SharedPiece)}:
+            self.settle(source)
+        try:
+            return Composer(self.meta, self.blocks, who, ino).run(pieces)
+        finally:
+            file = self._handles.file(ino)
+            if file is not None:
+                file.reader.invalidate()
+
+    def settle(self, ino: int) -> None:
+        """Commit what this process has written to an inode, if it has it open."""
+        file = self._handles.file(ino)
+        if file is not None and file.writer is not None:
+            file.writer.flush()
+
+    def changed(self, ino: int) -> None:
+        """This process changed an inode's data past the writer: forget what its readers know."""
+        file = self._handles.file(ino)
+        if file is not None:
+            file.reader.invalidate()
+
+    def sync(self) -> None:
+        """Commit everything written; the first error is raised after all files were tried."""
+        self._each_writer(lambda writer: writer.flush())
+        self.meta.flush()
+
+    def collect(self) -> Collected:
+        """One round of the deletion pipeline, now."""
+        return self._collector.collect()
+
+    def close(self) -> None:
+        """Commit, close every handle, join the threads. Raises the first error after all is closed."""
+        for ticker in self._tickers:
+            ticker.stop()
+        first: Exception | None = None
+        for fh in self._handles.numbers():
+            try:
+                self.release(fh)
+            except (FsError, StoreError) as error:
+                first = first or error
+        self._pool.close()
+        if first is not None:
+            raise first
+
+    def _add(self, who: Caller, ino: int, attr: Attr, flags: int) -> Handle:
+        file = self._handles.file(ino)
+        if file is None:
+            reader = FileReader(ino, attr, self.meta, self.blocks, self._pool, self._clock, self._options.patience_s)
+            file = OpenFile(ino, reader)
+        else:
+            file.reader.update(attr)
+        return self._handles.add(who, file, flags, ReadAhead(self._options.read_ahead))
+
+    def _readable(self, fh: int, offset: int, size: int) -> Handle:
+        handle = self._handles.get(fh)
+        if not handle.readable:
+            raise BadHandle("the file is open for writing only")
+        if offset < 0 or size < 0:
+            raise Invalid(f"offset {offset}, size {size}")
+        writer = handle.file.writer
+        if writer is not None and writer.dirty:
+            length = handle.file.reader.attr.length
+            if writer.overlaps(offset, size) or writer.length > length < offset + size:
+                writer.flush()
+        return handle
+
+    def _look_ahead(self, handle: Handle, offset: int, count: int) -> None:
+        ahead = handle.ahead.plan(offset, count)
+        if ahead is not None and count:
+            handle.file.reader.prefetch(*ahead)
+
+    def _writer(self, file: OpenFile) -> FileWriter:
+        if file.writer is None:
+            with self._handles.lock:
+                if file.writer is None:
+                    committed = file.reader.committed
+                    file.writer = FileWriter(file.ino, self.meta, self.blocks, self._budget, self._clock, committed)
+        return file.writer
+
+    def _length(self, ino: int, attr: Attr) -> int:
+        file = self._handles.file(ino)
+        if file is None or file.writer is None:
+            return attr.length
+        return max(attr.length, file.writer.length)
+
+    def _flush_idle(self) -> None:
+        before = self._clock.monotonic() - self._options.flush_after_s
+        for file in self._handles.files():
+            if file.writer is not None:
+                file.writer.flush_idle(before)
+
+    def _each_writer(self, fn: Callable[[FileWriter], None]) -> None:
+        first: Exception | None = None
+        for file in self._handles.files():
+            if file.writer is None:
+                continue
+            try:
+                fn(file.writer)
+            except (FsError, StoreError) as error:
+                first = first or error
+        if first is not None:
+            raise first
