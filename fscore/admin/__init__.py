@@ -1,1 +1,1 @@
-"""What an operator does to a volume: format, fsck, status, summary."""
+"""What administrators do: format, fsck, status, summary. Each module is one verb on an open volume or a META-URL."""

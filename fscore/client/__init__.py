@@ -1,1 +1,1 @@
-"""The Python edge: fsspec and loaders."""
+"""Edges for Python programs: fsspec, and loaders. Convert, call `files`, convert back."""

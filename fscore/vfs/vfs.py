@@ -67,12 +67,9 @@ class Vfs:
             raise ReadOnly("this client opened the volume for reading only")
         attr = self.meta.open_file(who, ino, write=write, append=bool(flags & os.O_APPEND))
         try:
-            if attr.is_dir:
-                raise IsADir("a directory holds no bytes")
-            if not attr.is_file:
-                raise Invalid("neither a regular file nor a link to one")
+            _check_holds_bytes(attr)
             if write and flags & os.O_TRUNC and self._length(ino, attr):
-                attr = self.truncate(who, ino, 0)
+                attr = self.truncate(who, ino, 0, checked=True)
             return self._add(who, ino, attr, flags).fh
         except BaseException:
             self.meta.close_file(ino)
@@ -153,10 +150,10 @@ class Vfs:
         length = self._length(ino, attr)
         return attr if length == attr.length else msgspec.structs.replace(attr, length=length)
 
-    def truncate(self, who: Caller, ino: int, length: int) -> Attr:
-        """Set a file's length; what was written before is committed first."""
+    def truncate(self, who: Caller, ino: int, length: int, *, checked: bool = False) -> Attr:
+        """Set a file's length; what was written before is committed first. `checked`: a handle carries permission."""
         self.settle(ino)
-        attr = self.meta.truncate(who, ino, length)
+        attr = self.meta.truncate(who, ino, length, checked=checked)
         file = self._handles.file(ino)
         if file is not None:
             file.reader.committed(attr)
@@ -167,7 +164,7 @@ class Vfs:
         handle = self._handles.get(fh)
         if not handle.writable:
             raise BadHandle("the file is open for reading only")
-        return self.truncate(Caller.root(), handle.file.ino, length)
+        return self.truncate(handle.who, handle.file.ino, length, checked=True)
 
     def compose(self, who: Caller, ino: int, pieces: Sequence[InodePiece]) -> Composed:
         """Fill a new, empty file with ranges of others, new bytes and zeros."""
@@ -273,3 +270,10 @@ class Vfs:
                 first = first or error
         if first is not None:
             raise first
+
+
+def _check_holds_bytes(attr: Attr) -> None:
+    if attr.is_dir:
+        raise IsADir("a directory holds no bytes")
+    if not attr.is_file:
+        raise Invalid("neither a regular file nor a link to one")

@@ -1,0 +1,69 @@
+"""The end of the deletion pipeline: what the metadata declares dead is deleted from the store, then forgotten.
+
+Objects go before the record that names them, so a crash repeats a deletion and never loses track of one
+(volume-format.md 2.9). Dead slices are pulled; metadata never calls back.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import NamedTuple
+
+from fscore.blocks.store import BlockStore
+from fscore.domain.errors import StoreError
+from fscore.meta.service import MetaService
+from fscore.runtime import log
+from fscore.runtime.clock import Clock
+from fscore.runtime.threads import Pool
+
+_log = log.get(__name__)
+
+
+class Collected(NamedTuple):
+    """What one round deleted."""
+
+    slices: int
+    size: int
+    failed: int
+
+
+class Collector:
+    """Runs the pipeline, one round at a time. Thread-safe."""
+
+    def __init__(self, meta: MetaService, blocks: BlockStore, pool: Pool, clock: Clock) -> None:
+        self._meta = meta
+        self._blocks = blocks
+        self._pool = pool
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    def collect(self) -> Collected:
+        """Drop the records of deleted files and expired trash, then delete every dead slice."""
+        with self._lock:
+            now_ns = self._clock.now_ns()
+            self._meta.purge_trash(now_ns)
+            self._meta.purge_deleted(now_ns)
+            return self._delete_dead()
+
+    def _delete_dead(self) -> Collected:
+        slices = size = failed = 0
+        given_up: set[tuple[int, int]] = set()
+        while True:
+            dead = [item for item in self._meta.dead() if item not in given_up]
+            if not dead:
+                return Collected(slices, size, failed)
+            outcome = list(self._pool.map_bounded(self._delete, dead))
+            gone = [item for item, done in zip(dead, outcome, strict=True) if done]
+            given_up.update(item for item, done in zip(dead, outcome, strict=True) if not done)
+            self._meta.forget(gone)
+            slices += len(gone)
+            size += sum(length for _, length in gone)
+            failed = len(given_up)
+
+    def _delete(self, item: tuple[int, int]) -> bool:
+        try:
+            self._blocks.delete(*item)
+        except StoreError as error:
+            _log.warning("slice %d is dead and its objects could not be deleted, they stay queued: %s", item[0], error)
+            return False
+        return True

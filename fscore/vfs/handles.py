@@ -1,0 +1,101 @@
+"""Open files of this process: one `OpenFile` an inode, shared by its handles; handles are small numbers."""
+
+from __future__ import annotations
+
+import os
+import threading
+from itertools import count
+from typing import Final
+
+from fscore.domain.caller import Caller
+from fscore.domain.errors import BadHandle
+from fscore.vfs.readahead import ReadAhead
+from fscore.vfs.reader import FileReader
+from fscore.vfs.writer import FileWriter
+
+ACCESS: Final = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
+
+
+class OpenFile:
+    """What all handles of an inode share."""
+
+    __slots__ = ("handles", "ino", "reader", "writer")
+
+    def __init__(self, ino: int, reader: FileReader) -> None:
+        self.ino = ino
+        self.reader = reader
+        self.writer: FileWriter | None = None
+        self.handles = 0
+
+    def length(self) -> int:
+        """The file's length, with what this process has written and not committed yet."""
+        committed = self.reader.length()
+        return committed if self.writer is None else max(committed, self.writer.length)
+
+
+class Handle:
+    """One open(2)."""
+
+    __slots__ = ("ahead", "append", "fh", "file", "readable", "who", "writable")
+
+    def __init__(self, fh: int, who: Caller, file: OpenFile, flags: int, ahead: ReadAhead) -> None:
+        self.fh = fh
+        self.who = who
+        self.file = file
+        mode = flags & ACCESS
+        self.readable = mode != os.O_WRONLY
+        self.writable = mode != os.O_RDONLY
+        self.append = bool(flags & os.O_APPEND)
+        self.ahead = ahead
+
+
+class Handles:
+    """The table. Thread-safe; a lookup takes no lock."""
+
+    def __init__(self) -> None:
+        self._numbers = count(1)
+        self._handles: dict[int, Handle] = {}
+        self._files: dict[int, OpenFile] = {}
+        self.lock: Final = threading.Lock()
+
+    def get(self, fh: int) -> Handle:
+        """The handle of that number. Raises BadHandle."""
+        try:
+            return self._handles[fh]
+        except KeyError:
+            raise BadHandle(f"handle {fh} is not open") from None
+
+    def file(self, ino: int) -> OpenFile | None:
+        """The open file of an inode, if this process has it open."""
+        return self._files.get(ino)
+
+    def files(self) -> list[OpenFile]:
+        """Every open file."""
+        with self.lock:
+            return list(self._files.values())
+
+    def numbers(self) -> list[int]:
+        """Every open handle."""
+        with self.lock:
+            return list(self._handles)
+
+    def add(self, who: Caller, file: OpenFile, flags: int, ahead: ReadAhead) -> Handle:
+        """A new handle on a file; of two files made at once for one inode the first stays."""
+        with self.lock:
+            file = self._files.setdefault(file.ino, file)
+            file.handles += 1
+            handle = Handle(next(self._numbers), who, file, flags, ahead)
+            self._handles[handle.fh] = handle
+            return handle
+
+    def remove(self, fh: int) -> tuple[Handle, bool]:
+        """Forget a handle; the flag says whether it was the last one of its file."""
+        with self.lock:
+            handle = self._handles.pop(fh, None)
+            if handle is None:
+                raise BadHandle(f"handle {fh} is not open")
+            handle.file.handles -= 1
+            last = handle.file.handles == 0
+            if last:
+                del self._files[handle.file.ino]
+            return handle, last

@@ -1,0 +1,202 @@
+"""The reader of one inode: ranges in, bytes out, over a chunk view that all handles of the process share.
+
+Rule 1  a view is what `meta.read` gave for a chunk; it is dropped when this process writes the file, and when the
+        file's length or mtime turns out to be another one. Mutable files are looked at again after a second.
+Rule 2  the length comes from the attributes alone; what a view paints past it is not read.
+Rule 3  a block that is not there may have been compacted away or not be uploaded yet: the view is read again, with
+        patience, before the error is told.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Final
+
+from fscore.blocks.store import BlockStore
+from fscore.domain.attr import Attr
+from fscore.domain.errors import CorruptError, NotFound
+from fscore.domain.geometry import by_chunk
+from fscore.domain.slices import SliceRecord, clip
+from fscore.meta.service import MetaService
+from fscore.runtime.clock import Clock
+from fscore.runtime.threads import Pool
+
+ATTR_TTL: Final = 1.0
+"""Seconds for which the attributes of a mutable open file are believed."""
+
+IMMUTABLE_TTL: Final = 60.0
+"""The same for a file that carries the immutable flag."""
+
+MAX_VIEWS: Final = 4096
+"""Chunk views that one open file keeps (256 GiB of a file)."""
+
+PARALLEL_FROM: Final = 256 << 10
+"""Reads of several pieces at least this long fetch the pieces in parallel."""
+
+
+class FileReader:
+    """Reads of one inode. Thread-safe."""
+
+    def __init__(
+        self,
+        ino: int,
+        attr: Attr,
+        meta: MetaService,
+        blocks: BlockStore,
+        pool: Pool,
+        clock: Clock,
+        patience: Sequence[float],
+    ) -> None:
+        self._ino = ino
+        self._meta = meta
+        self._blocks = blocks
+        self._pool = pool
+        self._clock = clock
+        self._patience = patience
+        self._views: OrderedDict[int, list[SliceRecord]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._attr = attr
+        self._fresh_until = 0.0
+        self._epoch = 0
+        self.update(attr)
+
+    @property
+    def attr(self) -> Attr:
+        """The attributes as last seen."""
+        return self._attr
+
+    def update(self, attr: Attr) -> None:
+        """Take newer attributes; views of a file that changed are dropped."""
+        with self._lock:
+            old = self._attr
+            if (attr.mtime_ns, attr.length) != (old.mtime_ns, old.length):
+                self._drop()
+            self._attr = attr
+            ttl = IMMUTABLE_TTL if attr.immutable else ATTR_TTL
+            self._fresh_until = self._clock.monotonic() + ttl
+
+    def committed(self, attr: Attr) -> None:
+        """This process changed the file, which now has these attributes: forget the views."""
+        with self._lock:
+            self._drop()
+        self.update(attr)
+
+    def invalidate(self) -> None:
+        """The file changed in a way nobody told: forget views and attributes."""
+        with self._lock:
+            self._drop()
+            self._fresh_until = 0.0
+
+    def length(self) -> int:
+        """The file's length, at most a second old."""
+        self._revalidate()
+        return self._attr.length
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Bytes of a range, fewer at the end of the file."""
+        self._revalidate()
+        length = min(length, self._attr.length - offset)
+        if length <= 0:
+            return b""
+        pieces = self.pieces(offset, length)
+        if len(pieces) == 1 and pieces[0].id:
+            piece = pieces[0]
+            try:
+                return self._blocks.read(piece.id, piece.size, piece.off, piece.length)
+            except NotFound:
+                pass
+        buffer = bytearray(length)
+        return bytes(memoryview(buffer)[: self.read_into(offset, memoryview(buffer))])
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Fill `buffer` from `offset`; returns the bytes read, fewer at the end of the file."""
+        self._revalidate()
+        count = min(len(buffer), self._attr.length - offset)
+        if count <= 0:
+            return 0
+        try:
+            self._fill(offset, buffer[:count])
+        except NotFound:
+            self._fill_again(offset, buffer[:count])
+        return count
+
+    def pieces(self, offset: int, length: int) -> list[SliceRecord]:
+        """What lies under a range, `pos` counted from `offset`."""
+        found: list[SliceRecord] = []
+        at = 0
+        for index, pos, part in by_chunk(offset, length):
+            for piece in clip(self._view(index), pos, part):
+                found.append(piece._replace(pos=piece.pos - pos + at))
+            at += part
+        return found
+
+    def prefetch(self, offset: int, length: int) -> None:
+        """Start fetching a range in the background, as far as the file goes."""
+        length = min(length, self._attr.length - offset)
+        if length <= 0:
+            return
+        for piece in self.pieces(offset, length):
+            if piece.id:
+                self._blocks.prefetch(piece.id, piece.size, piece.off, piece.length)
+
+    def _revalidate(self) -> None:
+        if self._clock.monotonic() >= self._fresh_until:
+            self.update(self._meta.getattr(self._ino))
+
+    def _drop(self) -> None:
+        self._views.clear()
+        self._epoch += 1
+
+    def _view(self, index: int) -> list[SliceRecord]:
+        view = self._views.get(index)
+        if view is not None:
+            return view
+        epoch = self._epoch
+        view = self._meta.read(self._ino, index)
+        with self._lock:
+            if epoch == self._epoch:
+                self._views[index] = view
+                while len(self._views) > MAX_VIEWS:
+                    self._views.popitem(last=False)
+        return view
+
+    def _fill(self, offset: int, buffer: memoryview) -> None:
+        pieces = self.pieces(offset, len(buffer))
+        if len(pieces) == 1 or len(buffer) < PARALLEL_FROM:
+            for piece in pieces:
+                self._fill_piece(piece, buffer)
+            return
+        futures = [self._pool.submit(self._fill_piece, piece, buffer) for piece in pieces if piece.id]
+        try:
+            for piece in pieces:
+                if not piece.id:
+                    self._fill_piece(piece, buffer)
+        finally:
+            errors = [error for error in (future.exception() for future in futures) if error is not None]
+        for error in errors:
+            raise error
+
+    def _fill_piece(self, piece: SliceRecord, buffer: memoryview) -> None:
+        target = buffer[piece.pos : piece.end]
+        if piece.id:
+            self._blocks.read_into(piece.id, piece.size, piece.off, target)
+        else:
+            target[:] = bytes(piece.length)
+
+    def _fill_again(self, offset: int, buffer: memoryview) -> None:
+        """The patient way: views read again before every try."""
+        last: NotFound | None = None
+        for delay in self._patience:
+            if delay:
+                self._clock.sleep(delay)
+            self.invalidate()
+            self.update(self._meta.getattr(self._ino))
+            try:
+                self._fill(offset, buffer)
+            except NotFound as error:
+                last = error
+            else:
+                return
+        raise CorruptError(f"inode {self._ino}: a block of [{offset}, {offset + len(buffer)}) is missing: {last}")

@@ -1,0 +1,293 @@
+"""The composition root: from a META-URL or a name to an open volume. Only this module knows every concrete class."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Self, TypedDict, Unpack
+
+import msgspec
+
+from fscore.blocks.cache.api import BlockCache
+from fscore.blocks.cache.memory import MemoryCache
+from fscore.blocks.store import BlockStore
+from fscore.domain.caller import Caller
+from fscore.domain.errors import FsError, SettingError, StoreError
+from fscore.domain.setting import Setting
+from fscore.files.filesystem import Filesystem
+from fscore.meta.engines.registry import open_engine
+from fscore.meta.service import MetaService
+from fscore.objects.api import ObjectStore
+from fscore.objects.registry import open_store
+from fscore.objects.wrap.checksum import Checksummed
+from fscore.objects.wrap.limit import Limited
+from fscore.objects.wrap.meter import Metered
+from fscore.objects.wrap.prefixed import Prefixed
+from fscore.objects.wrap.retry import Retrying
+from fscore.runtime.clock import Clock, SystemClock
+from fscore.runtime.metrics import Metrics
+from fscore.runtime.retry import Retry
+from fscore.vfs.collector import Collected
+from fscore.vfs.vfs import Vfs, VfsOptions
+
+VOLUMES_ENV: Final = "FSCORE_VOLUMES"
+CACHE_ENV: Final = "FSCORE_CACHE_DIR"
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_PASSWORD: Final = re.compile(r"(://[^/@:]*:)[^@]*@")
+_CHECKSUMMED: Final = frozenset({"s3", "minio"})
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What one process asks of a volume; never stored in it. Sizes are bytes, rates bytes a second, 0 = no limit."""
+
+    read_only: bool = False
+    session: bool = True
+    """Whether to register as a client. Without a session a file that is deleted while open here is gone at once."""
+    caller: Caller | None = None
+    cache_dir: str | None = None
+    cache_size: int = 100 << 30
+    free_space_ratio: float = 0.1
+    memory_cache: int = 256 << 20
+    buffer_size: int = 64 << 20
+    read_ahead: int = 32 << 20
+    upload_threads: int = 8
+    fetch_threads: int = 8
+    upload_limit: int = 0
+    download_limit: int = 0
+    attempts: int = 14
+    bucket: str | None = None
+    """Where the objects are for this process, when that is not where the setting says."""
+    heartbeat_s: float = 12.0
+    background: bool = True
+    durable: bool = True
+    patience_s: tuple[float, ...] = VfsOptions().patience_s
+
+
+class OptionChanges(TypedDict, total=False):
+    """Fields of Options, as keyword arguments of `open_volume`."""
+
+    read_only: bool
+    session: bool
+    caller: Caller | None
+    cache_dir: str | None
+    cache_size: int
+    free_space_ratio: float
+    memory_cache: int
+    buffer_size: int
+    read_ahead: int
+    upload_threads: int
+    fetch_threads: int
+    upload_limit: int
+    download_limit: int
+    attempts: int
+    bucket: str | None
+    heartbeat_s: float
+    background: bool
+    durable: bool
+    patience_s: tuple[float, ...]
+
+
+class Volume:
+    """One open filesystem. Close it, or use it as a context manager; `files` is the way in."""
+
+    def __init__(self, url: str, meta: MetaService, blocks: BlockStore, vfs: Vfs, options: Options) -> None:
+        self.url: Final = url
+        self.meta: Final = meta
+        self.blocks: Final = blocks
+        self.objects: Final = blocks.objects
+        self.vfs: Final = vfs
+        self.options: Final = options
+        self.files: Final = self.as_caller(options.caller or _own_identity())
+        self._closed = False
+
+    @property
+    def setting(self) -> Setting:
+        """The volume's stored descriptor, secrets as they are stored."""
+        return self.meta.setting
+
+    @property
+    def name(self) -> str:
+        """The volume's name."""
+        return self.meta.setting.name
+
+    @property
+    def metrics(self) -> Metrics:
+        """Counters of this process's use of the volume."""
+        return self.blocks.metrics
+
+    def as_caller(self, caller: Caller) -> Filesystem:
+        """The tree as somebody else sees it."""
+        return Filesystem(self.meta, self.vfs, caller)
+
+    def collect(self) -> Collected:
+        """Delete now what nobody refers to any more."""
+        return self.vfs.collect()
+
+    def sync(self) -> None:
+        """Make everything written durable."""
+        self.vfs.sync()
+
+    def close(self) -> None:
+        """Commit what is written, end the session, join every thread. Idempotent; raises the first error at the end."""
+        if self._closed:
+            return
+        self._closed = True
+        first: Exception | None = None
+        for close in (self.vfs.close, self.meta.close, self.blocks.close, self.objects.close):
+            try:
+                close()
+            except (FsError, StoreError) as error:
+                first = first or error
+        if first is not None:
+            raise first
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def open_volume(
+    target: str,
+    *,
+    object_store: ObjectStore | None = None,
+    clock: Clock | None = None,
+    options: Options | None = None,
+    **changes: Unpack[OptionChanges],
+) -> Volume:
+    """Open the volume behind a META-URL, or the one that `volumes.toml` calls `target`.
+
+    `object_store` stands in for the store that the setting names. Raises SettingError, in one line, for what cannot
+    be a volume or must not be opened by this client, UnavailableError when a server does not answer.
+    """
+    url, listed = locate(target)
+    try:
+        chosen = msgspec.convert(msgspec.structs.asdict(options or Options()) | listed | dict(changes), Options)
+    except msgspec.ValidationError as error:
+        raise SettingError(f"an option of {target!r}: {error}") from error
+    clock = clock or SystemClock()
+    engine = open_engine(url)
+    try:
+        meta = MetaService.open(
+            engine,
+            clock,
+            read_only=chosen.read_only,
+            session=chosen.session,
+            heartbeat_s=chosen.heartbeat_s,
+            background=chosen.background,
+        )
+    except BaseException:
+        engine.close()
+        raise
+    try:
+        return _assemble(url, meta, object_store, clock, chosen)
+    except BaseException:
+        meta.close()
+        raise
+
+
+def locate(target: str) -> tuple[str, dict[str, Any]]:
+    """(META-URL, options of `volumes.toml`) for what a user typed. Raises SettingError for an unknown name."""
+    if "://" in target:
+        return target, {}
+    if not _NAME.fullmatch(target) or _looks_like_address(target):
+        return f"redis://{target}", {}  # as JuiceFS takes an address without a scheme
+    entry = dict(_volumes().get(target, {}))
+    url = entry.pop("meta", None)
+    if not isinstance(url, str):
+        known = ", ".join(sorted(_volumes())) or "none"
+        raise SettingError(f"{target!r} is no META-URL and no name in {volumes_file()} (which has: {known})")
+    return url, entry
+
+
+def volumes_file() -> Path:
+    """Where names of volumes are kept: `FSCORE_VOLUMES`, else `~/.config/fscore/volumes.toml`."""
+    named = os.environ.get(VOLUMES_ENV)
+    return Path(named) if named else Path.home() / ".config" / "fscore" / "volumes.toml"
+
+
+def volume_names() -> dict[str, str]:
+    """The names in `volumes.toml` with their META-URLs, passwords hidden."""
+    return {name: _PASSWORD.sub(r"\1***@", str(table.get("meta", ""))) for name, table in sorted(_volumes().items())}
+
+
+def _looks_like_address(target: str) -> bool:
+    return bool(re.fullmatch(r"\d+\.\d+\.\d+\.\d+", target))
+
+
+def _volumes() -> Mapping[str, dict[str, Any]]:
+    path = volumes_file()
+    try:
+        found = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise SettingError(f"{path}: {error}") from error
+    return {name: table for name, table in found.items() if isinstance(table, dict)}
+
+
+def _own_identity() -> Caller:
+    return Caller(uid=os.getuid(), gid=os.getgid(), gids=tuple(os.getgroups()), pid=os.getpid())
+
+
+def _assemble(url: str, meta: MetaService, override: ObjectStore | None, clock: Clock, options: Options) -> Volume:
+    """The wrappers and caches of a volume, stacked where all can see it."""
+    setting = meta.setting.with_plain_secrets()
+    metrics = Metrics()
+    objects = stack_store(setting, override, clock, options, metrics)
+    blocks = BlockStore(
+        objects,
+        block_size=setting.block_size,
+        compression=setting.compression,
+        hash_prefix=setting.hash_prefix,
+        cache=_cache(setting, options, metrics),
+        upload_threads=options.upload_threads,
+        fetch_threads=options.fetch_threads,
+        metrics=metrics,
+    )
+    vfs_options = VfsOptions(
+        read_only=options.read_only,
+        buffer_size=options.buffer_size,
+        read_ahead=options.read_ahead,
+        patience_s=options.patience_s,
+        background=options.background,
+    )
+    return Volume(url, meta, blocks, Vfs(meta, blocks, clock, vfs_options), options)
+
+
+def stack_store(
+    setting: Setting, override: ObjectStore | None, clock: Clock, options: Options, metrics: Metrics
+) -> ObjectStore:
+    """The volume's object store: driver, checksum, limits, retries, meter, and the volume's name before every key."""
+    store = override or open_store(
+        setting.storage,
+        options.bucket or setting.bucket,
+        access_key=setting.access_key,
+        secret_key=setting.secret_key,
+        session_token=setting.session_token,
+        durable=options.durable,
+    )
+    if setting.storage in _CHECKSUMMED and override is None:
+        store = Checksummed(store)
+    if options.upload_limit or options.download_limit:
+        store = Limited(store, upload=options.upload_limit, download=options.download_limit, clock=clock)
+    store = Retrying(store, Retry(attempts=options.attempts, clock=clock))
+    return Prefixed(Metered(store, metrics), f"{setting.name}/")
+
+
+def _cache(setting: Setting, options: Options, metrics: Metrics) -> BlockCache:
+    memory = MemoryCache(options.memory_cache, metrics)
+    directory = options.cache_dir or os.environ.get(CACHE_ENV)
+    if not directory:
+        return memory
+    from fscore.blocks.cache.disk import DiskCache
+    from fscore.blocks.cache.tiers import Tiers
+
+    disk = DiskCache(
+        directory, setting.uuid, limit=options.cache_size, free_ratio=options.free_space_ratio, metrics=metrics
+    )
+    return Tiers(memory, disk)
