@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self, TypedDict, Unpack
 
@@ -135,14 +136,11 @@ class Volume:
         if self._closed:
             return
         self._closed = True
-        first: Exception | None = None
-        for close in (self.vfs.close, self.meta.close, self.blocks.close, self.objects.close):
-            try:
-                close()
-            except (FsError, StoreError) as error:
-                first = first or error
-        if first is not None:
-            raise first
+        self.closer()()
+
+    def closer(self) -> Callable[[], None]:
+        """What `close` does, as a function that does not keep the volume alive (for finalizers)."""
+        return partial(_close_all, (self.vfs.close, self.meta.close, self.blocks.close, self.objects.close))
 
     def __enter__(self) -> Self:
         return self
@@ -213,6 +211,17 @@ def volumes_file() -> Path:
 def volume_names() -> dict[str, str]:
     """The names in `volumes.toml` with their META-URLs, passwords hidden."""
     return {name: _PASSWORD.sub(r"\1***@", str(table.get("meta", ""))) for name, table in sorted(_volumes().items())}
+
+
+def _close_all(closes: Sequence[Callable[[], None]]) -> None:
+    first: Exception | None = None
+    for close in closes:
+        try:
+            close()
+        except (FsError, StoreError) as error:
+            first = first or error
+    if first is not None:
+        raise first
 
 
 def _looks_like_address(target: str) -> bool:

@@ -6,7 +6,7 @@ address: `fsspec.filesystem("fscore", volume="sqlite3:///srv/meta.db")`.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import io
 import threading
 import urllib.parse
@@ -24,24 +24,25 @@ from fscore.volume import OptionChanges, Volume, open_volume
 _TYPES: Final = {Kind.FILE: "file", Kind.DIRECTORY: "directory", Kind.SYMLINK: "link"}
 _BUFFER: Final = 1 << 20
 
-_volumes: weakref.WeakValueDictionary[tuple[str, bool], Volume] = weakref.WeakValueDictionary()
+_volumes: weakref.WeakValueDictionary[tuple[str, str], Volume] = weakref.WeakValueDictionary()
 _lock: Final = threading.Lock()
 
 
-class FscoreFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
+class FscoreFileSystem(AbstractFileSystem):
     """A volume as fsspec sees it. Copies share bytes; `open` gives buffered files."""
 
     protocol = "fscore"
     root_marker = "/"
     cachable = True
 
-    def __init__(self, volume: str | Volume = "", *, read_only: bool = False, **options: Any) -> None:
-        """`volume` is a name, a META-URL (quoted or not) or an open Volume; `options` go to `open_volume`."""
-        own = {key: options.pop(key) for key in list(options) if key in OptionChanges.__annotations__}
-        super().__init__(**options)
+    def __init__(
+        self, volume: str | Volume = "", *, volume_options: OptionChanges | None = None, **own: object
+    ) -> None:
+        """`volume` is a name, a META-URL (quoted or not) or an open Volume; `volume_options` go to `open_volume`."""
+        super().__init__(**own)
         if not volume:
             raise SettingError("which volume? Write fscore://NAME/path, or pass volume=NAME or META-URL")
-        self.volume: Volume = volume if isinstance(volume, Volume) else _shared(volume, read_only=read_only, **own)
+        self.volume: Volume = volume if isinstance(volume, Volume) else _shared(volume, volume_options or {})
         self.files = self.volume.files
 
     @property
@@ -69,21 +70,21 @@ class FscoreFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         quoted = urllib.parse.quote(self.volume.url, safe="")
         return f"fscore://{quoted}{self._strip_protocol(name)}"
 
-    def info(self, path: str, **_: Any) -> dict[str, Any]:
+    def info(self, path: str, **_: object) -> dict[str, Any]:
         """Attributes of a path, links followed."""
         return _entry(self.files.stat(str(self._strip_protocol(path))))
 
-    def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
+    def ls(self, path: str, detail: bool = True, **_: object) -> list[Any]:
         """What a directory holds; a file lists itself."""
         stat = self.files.stat(str(self._strip_protocol(path)))
         found = sorted(self.files.scandir(stat.path), key=lambda one: one.path) if stat.is_dir else [stat]
         return [_entry(one) for one in found] if detail else [one.path for one in found]
 
-    def exists(self, path: str, **_: Any) -> bool:
+    def exists(self, path: str, **_: object) -> bool:
         """Whether there is anything."""
         return self.files.exists(str(self._strip_protocol(path)))
 
-    def mkdir(self, path: str, create_parents: bool = True, **_: Any) -> None:
+    def mkdir(self, path: str, create_parents: bool = True, **_: object) -> None:
         """A new directory."""
         self.files.mkdir(str(self._strip_protocol(path)), parents=create_parents)
 
@@ -112,14 +113,14 @@ class FscoreFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
             else:
                 self.files.unlink(one)
 
-    def mv(self, path1: str, path2: str, **_: Any) -> None:
+    def mv(self, path1: str, path2: str, **_: object) -> None:
         """Give a path another name."""
         source, target = str(self._strip_protocol(path1)), str(self._strip_protocol(path2))
         if self.files.is_dir(target):
             target = paths.join(target, paths.name_of(source))
         self.files.rename(source, target)
 
-    def cp_file(self, path1: str, path2: str, **_: Any) -> None:
+    def cp_file(self, path1: str, path2: str, **_: object) -> None:
         """A copy that shares its bytes with the original."""
         source, target = str(self._strip_protocol(path1)), str(self._strip_protocol(path2))
         if self.files.is_dir(source):
@@ -130,24 +131,24 @@ class FscoreFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
             self.files.unlink(target)
         self.files.clone(source, target)
 
-    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: Any) -> bytes:
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: object) -> bytes:
         """Bytes of a file, of a range of it when asked; negative numbers count from its end."""
         with self.files.open(str(self._strip_protocol(path)), "rb") as file:
             size = file.size
             first, last, _step = slice(start, end).indices(size)
             return file.pread(first, max(0, last - first))
 
-    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **_: Any) -> None:
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **_: object) -> None:
         """Put a whole file in place at once."""
         target = str(self._strip_protocol(path))
         self.files.mkdir(paths.parent_of(target), parents=True, exist_ok=True)
         self.files.write_atomic(target, value, replace=mode != "create")
 
-    def created(self, path: str) -> datetime.datetime:
+    def created(self, path: str) -> dt.datetime:
         """The format keeps no birth time; the time of the last change of attributes stands in."""
         return _time(self.files.stat(str(self._strip_protocol(path))).attr.ctime_ns)
 
-    def modified(self, path: str) -> datetime.datetime:
+    def modified(self, path: str) -> dt.datetime:
         """Time of the last change of the content."""
         return _time(self.files.stat(str(self._strip_protocol(path))).mtime_ns)
 
@@ -159,34 +160,23 @@ class FscoreFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
     def invalidate_cache(self, path: str | None = None) -> None:
         """Nothing is kept here."""
 
-    def _open(self, path: str, mode: str = "rb", **_: Any) -> io.BufferedIOBase:
+    def _open(self, path: str, mode: str = "rb", **_: object) -> io.BufferedIOBase:
         raw = self.files.open(str(self._strip_protocol(path)), mode if "b" in mode else mode + "b")
         if raw.readable() and raw.writable():
             return io.BufferedRandom(raw, _BUFFER)
         return io.BufferedReader(raw, _BUFFER) if raw.readable() else io.BufferedWriter(raw, _BUFFER)
 
 
-def _shared(volume: str, *, read_only: bool, **options: Any) -> Volume:
-    """One open volume for all filesystems of a process that name it the same way; closed with the last of them."""
+def _shared(volume: str, options: OptionChanges) -> Volume:
+    """One open volume for all filesystems of a process that name it alike; closed when the last of them goes."""
     target = urllib.parse.unquote(volume)
-    if options:
-        return _closed_at_end(open_volume(target, read_only=read_only, **options))
+    key = (target, repr(sorted(options.items())))
     with _lock:
-        found = _volumes.get((target, read_only))
+        found = _volumes.get(key)
         if found is None:
-            found = _closed_at_end(open_volume(target, read_only=read_only))
-            _volumes[target, read_only] = found
+            found = _volumes[key] = open_volume(target, **options)
+            weakref.finalize(found, found.closer())
         return found
-
-
-def _closed_at_end(volume: Volume) -> Volume:
-    weakref.finalize(volume, _close, volume.vfs, volume.meta, volume.blocks, volume.objects)
-    return volume
-
-
-def _close(*parts: Any) -> None:
-    for part in parts:
-        part.close()
 
 
 def _entry(stat: Stat) -> dict[str, Any]:
@@ -204,5 +194,5 @@ def _entry(stat: Stat) -> dict[str, Any]:
     }
 
 
-def _time(nanoseconds: int) -> datetime.datetime:
-    return datetime.datetime.fromtimestamp(nanoseconds / 1e9, tz=datetime.UTC)
+def _time(nanoseconds: int) -> dt.datetime:
+    return dt.datetime.fromtimestamp(nanoseconds / 1e9, tz=dt.UTC)

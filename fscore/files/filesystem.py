@@ -282,7 +282,7 @@ class Filesystem:
             file.write(data)
 
     def write_atomic(self, path: str, data: Buffer, *, replace: bool, perm: int = 0o644) -> None:
-        """Put a whole file in place by one rename; without `replace` exactly one of many writers wins, others get Exists."""
+        """Put a whole file in place by one rename; without `replace` one of many writers wins, others get Exists."""
         path = paths.normal(path)
         if not replace and self.exists(path, follow=False):
             raise Exists("", path)

@@ -77,4 +77,4 @@ def check_name(name: str) -> bytes:
 def is_below(path: str, top: str) -> bool:
     """Whether a path is `top` or lies under it."""
     path, top = normal(path), normal(top)
-    return path == top or top == "/" or path.startswith(top + "/")
+    return top in {path, "/"} or path.startswith(top + "/")

@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
-from fscore.blocks.store import BlockStore, SliceWriter
+from fscore.blocks.store import BlockStore
+from fscore.blocks.upload import SliceWriter
 from fscore.domain.caller import Caller
 from fscore.domain.errors import FsError, Invalid, StoreError
 from fscore.domain.geometry import CHUNK, by_chunk

@@ -127,8 +127,8 @@ class FileReader:
         found: list[SliceRecord] = []
         at = 0
         for index, pos, part in by_chunk(offset, length):
-            for piece in clip(self._view(index), pos, part):
-                found.append(piece._replace(pos=piece.pos - pos + at))
+            shift = at - pos
+            found.extend(piece._replace(pos=piece.pos + shift) for piece in clip(self._view(index), pos, part))
             at += part
         return found
 

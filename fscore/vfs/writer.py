@@ -18,7 +18,8 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Final
 
-from fscore.blocks.store import BlockStore, SliceWriter
+from fscore.blocks.store import BlockStore
+from fscore.blocks.upload import SliceWriter
 from fscore.domain.attr import Attr
 from fscore.domain.errors import FsError, StoreError
 from fscore.domain.geometry import CHUNK, by_chunk
