@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 pytest_plugins = [
+    "tests.kit.command",
     "tests.kit.volumes",
+    "tests.kit.engines",
     "tests.kit.models",
 ]

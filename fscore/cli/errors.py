@@ -37,7 +37,7 @@ def describe(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     if isinstance(error, OSError) and error.strerror:
-        text = error.strerror
+        text = error.strerror[0].lower() + error.strerror[1:]
         if error.filename is not None:
             text = f"{_text(error.filename)}: {text}"
         if error.filename2 is not None:
