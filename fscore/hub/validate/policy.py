@@ -1,0 +1,23 @@
+"""What a release must be like, where teams may differ."""
+
+from __future__ import annotations
+
+import msgspec
+
+from fscore.hub.formats.api import DTYPE_BITS
+
+
+class Expectations(msgspec.Struct, frozen=True):
+    """The policy of a validation. `required` files must be there; without `wanted` ones there is a warning."""
+
+    allow_pickle: bool = False
+    allow_remote_code: bool = True
+    required: tuple[str, ...] = ("config.json",)
+    wanted: tuple[str, ...] = ("tokenizer.json|tokenizer.model|vocab.txt|vocab.json",)
+    dtypes: tuple[str, ...] = tuple(DTYPE_BITS)
+    largest: float = 1000.0
+    """Magnitudes above this are suspicious."""
+    zeros: float = 0.5
+    """A tensor with more zeros than this is suspicious."""
+    distinct: float = 0.2
+    """At least this part of the tensors must differ from each other, or nothing was trained."""
