@@ -1,0 +1,201 @@
+"""What differs between databases: how SQL spells a few things, how a connection is made, which errors mean what.
+
+A dialect is listed in `engine.DIALECTS` by URL scheme. PostgreSQL and MySQL are further classes here, no other module
+knows a database by name.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import urllib.parse
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+
+from fscore.domain.errors import CorruptError, NoSpace, SettingError, StoreError, TransientError, UnavailableError
+
+BUSY_MS: Final = 5000
+CACHE_KIB: Final = 16384
+SYNCHRONOUS: Final = frozenset({"OFF", "NORMAL", "FULL", "EXTRA"})
+
+Insert = Any
+"""An insert with ON CONFLICT or its like: SQLAlchemy has one class for each database."""
+Construct = Any
+"""Such an insert, complete."""
+Raw = Any
+"""A DBAPI connection: every driver has its own class and the standard has no Protocol for it."""
+
+
+class Dialect(ABC):
+    """Spelling, connecting and translating for one kind of database. One object a kind; it holds no connection."""
+
+    sqlalchemy: sa.Dialect
+    writers: int
+    """Connections that may write at the same time in one process."""
+    begin: str
+    """Starts a transaction that will write."""
+
+    @abstractmethod
+    def insert(self, table: sa.Table) -> Insert:
+        """This database's own insert construct."""
+
+    @abstractmethod
+    def upsert_set(self, insert: Insert, keys: Sequence[str], values: Mapping[str, object]) -> Construct:
+        """`insert`; where a row with these keys exists, set these values of it instead."""
+
+    @abstractmethod
+    def excluded(self, column: str, table: sa.Table) -> sa.ColumnElement[Any]:
+        """In `upsert_set`, the value that could not be inserted."""
+
+    @abstractmethod
+    def insert_absent(self, insert: Insert) -> Construct:
+        """`insert`, unless a row with its key exists."""
+
+    @abstractmethod
+    def concat(self, left: sa.ColumnElement[Any], right: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        """Two byte strings, joined."""
+
+    @abstractmethod
+    def as_text(self, value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        """Bytes as the text they are, unchanged."""
+
+    @abstractmethod
+    def for_update(self, query: sa.Select[Any]) -> sa.Select[Any]:
+        """The query, locking the rows it reads."""
+
+    @abstractmethod
+    def connect(self, place: Place, *, create: bool) -> Raw:
+        """A new connection in autocommit mode. With `create` the database may be made."""
+
+    @abstractmethod
+    def exists(self, place: Place) -> bool:
+        """Whether there is a database at all."""
+
+    @abstractmethod
+    def has_table(self, raw: Raw, table: str) -> bool:
+        """Whether the database has a table."""
+
+    @abstractmethod
+    def translate(self, error: Exception, place: Place) -> Exception:
+        """The error of our tree for one of the driver's; TransientError means: run the transaction again."""
+
+    def upsert(self, insert: Insert, keys: Sequence[str], columns: Sequence[str]) -> Construct:
+        """`insert`, replacing these columns of a row with the same keys."""
+        table = insert.table
+        assert isinstance(table, sa.Table)
+        return self.upsert_set(insert, keys, {name: self.excluded(name, table) for name in columns})
+
+    def as_blob(self, value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        """The value as bytes, whatever type the database took it for."""
+        return sa.cast(value, sa.LargeBinary())
+
+
+class Place:
+    """Where a volume's database is: a path (SQLite) and the URL's options."""
+
+    def __init__(self, url: str) -> None:
+        scheme, _, rest = url.partition("://")
+        path, _, query = rest.partition("?")
+        self.scheme = scheme
+        self.path = path
+        self.options = dict(urllib.parse.parse_qsl(query))
+        self.location = f"{scheme}://{path}"
+        if not path:
+            raise SettingError(f"the meta URL {scheme}:// names no database; write {scheme}:///absolute/path.db")
+        prefix = self.options.get("table_prefix", "")
+        if prefix and not prefix.replace("_", "").isalnum():
+            raise SettingError(f"table_prefix={prefix} may have letters, digits and _ only")
+        self.table_prefix = prefix
+
+
+class Sqlite(Dialect):
+    """A file. One writer at a time: a transaction takes the write lock at its begin (3.4: BEGIN IMMEDIATE)."""
+
+    def __init__(self) -> None:
+        self.sqlalchemy = SQLiteDialect_pysqlite(paramstyle="qmark")
+        self.writers = 1
+        self.begin = "BEGIN IMMEDIATE"
+
+    def insert(self, table: sa.Table) -> Insert:
+        """The insert that knows ON CONFLICT."""
+        return sqlite_insert(table)
+
+    def upsert_set(self, insert: Insert, keys: Sequence[str], values: Mapping[str, object]) -> Construct:
+        """ON CONFLICT DO UPDATE."""
+        return insert.on_conflict_do_update(index_elements=list(keys), set_=dict(values))
+
+    def excluded(self, column: str, table: sa.Table) -> sa.ColumnElement[Any]:
+        """`excluded.column`."""
+        return sa.literal_column(f"excluded.{column}", table.c[column].type)
+
+    def insert_absent(self, insert: Insert) -> Construct:
+        """ON CONFLICT DO NOTHING."""
+        return insert.on_conflict_do_nothing()
+
+    def concat(self, left: sa.ColumnElement[Any], right: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        """The || operator, whose result is text and must be cast back (3.4)."""
+        return left.op("||", return_type=sa.LargeBinary())(right)
+
+    def as_text(self, value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        """A cast keeps the bytes, valid UTF-8 or not."""
+        return sa.cast(value, sa.Text())
+
+    def for_update(self, query: sa.Select[Any]) -> sa.Select[Any]:
+        """The write lock covers everything."""
+        return query
+
+    def exists(self, place: Place) -> bool:
+        """Whether the file is there."""
+        return Path(place.path).exists()
+
+    def connect(self, place: Place, *, create: bool) -> Raw:
+        """As the official client opens it: WAL, 5 s busy timeout, synchronous NORMAL (or `?synchronous=FULL`)."""
+        path = Path(place.path).absolute()
+        mode = "rwc" if create else "rw"
+        synchronous = place.options.get("synchronous", "NORMAL").upper()
+        if synchronous not in SYNCHRONOUS:
+            raise SettingError(f"synchronous={synchronous} is none of {', '.join(sorted(SYNCHRONOUS))}")
+        connection = sqlite3.connect(
+            f"file:{urllib.parse.quote(str(path))}?mode={mode}",
+            uri=True,
+            timeout=BUSY_MS / 1000,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
+        )
+        connection.text_factory = bytes
+        try:
+            for pragma in ("journal_mode=WAL", f"synchronous={synchronous}", f"cache_size=-{CACHE_KIB}"):
+                connection.execute(f"PRAGMA {pragma}").fetchall()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def has_table(self, raw: Raw, table: str) -> bool:
+        """Asks the schema."""
+        query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+        return raw.execute(query, (table,)).fetchone() is not None
+
+    def translate(self, error: Exception, place: Place) -> Exception:
+        """By SQLite's primary result code."""
+        if not isinstance(error, sqlite3.Error):
+            return error
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        where = f"{place.location}: {error}"
+        if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+            return TransientError(where)
+        if code == sqlite3.SQLITE_FULL:
+            return NoSpace(f"the disk of {where}")
+        if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT}:
+            return CorruptError(where)
+        if code in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}:
+            return UnavailableError(where)
+        if "no such table" in str(error) or "no such column" in str(error):
+            return SettingError(f"{where}; this is no volume, or one that the official client has to upgrade first")
+        return UnavailableError(where) if isinstance(error, sqlite3.OperationalError) else StoreError(where)
