@@ -4,7 +4,7 @@ from __future__ import annotations
 
 pytest_plugins = [
     "tests.kit.command",
-    "tests.kit.volumes",
     "tests.kit.engines",
+    "tests.kit.volumes",
     "tests.kit.models",
 ]

@@ -419,7 +419,7 @@ class _named:  # noqa: N801  reads as a statement
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, FsError) and error.filename is None:
+        if isinstance(error, FsError) and not isinstance(error.filename, str):  # below, names are bytes
             raise _at(error, self._path) from error
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from fscore.admin.fsck import fsck
 from fscore.meta.engines.registry import forget_memory
 from fscore.runtime.clock import FakeClock
 from fscore.volume import Volume, open_volume
+from tests.kit.engines import fresh_url
 
 ENGINES = ("memory", "sqlite", pytest.param("redis", marks=pytest.mark.redis))
 
@@ -25,34 +26,30 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture(params=ENGINES)
-def meta_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def meta_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """META-URL of an empty place for a volume, on every engine in turn."""
-    if request.param == "memory":
-        name = uuid.uuid4().hex
-        yield f"memory://{name}"
-        forget_memory(name)
-    elif request.param == "sqlite":
-        yield f"sqlite3://{tmp_path / 'meta.db'}"
-    else:
-        yield request.getfixturevalue("redis_url")
+    return fresh_url(request.param, request, tmp_path)
 
 
 class MakeVolume(Protocol):
-    """Opens a volume, formatted first if it is not there; closed at teardown."""
+    """Opens a volume at `url`, formatted first if it is not there; closed at teardown."""
 
     def __call__(self, url: str = ..., *, setting: dict[str, Any] | None = ..., **options: Any) -> Volume: ...
 
 
 @pytest.fixture
-def make_volume(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeVolume]:
-    """A factory of open volumes, by default on `meta_url` with a file store; `setting` goes to format_volume."""
+def open_at(tmp_path: Path) -> Iterator[MakeVolume]:
+    """A factory of open volumes with a file store each; `setting` goes to format_volume, options to open_volume."""
     opened: list[Volume] = []
     formatted: set[str] = set()
 
-    def make(url: str = "", *, setting: dict[str, Any] | None = None, **options: Any) -> Volume:
-        url = url or request.getfixturevalue("meta_url")
+    def make(url: str = "memory://shared", *, setting: dict[str, Any] | None = None, **options: Any) -> Volume:
         if url not in formatted:
-            chosen: dict[str, Any] = {"bucket": str(tmp_path / "objects"), "block_size": "64K", "trash_days": 0}
+            chosen: dict[str, Any] = {
+                "bucket": str(tmp_path / f"objects-{len(formatted)}"),
+                "block_size": "64K",
+                "trash_days": 0,
+            }
             format_volume(url, "test-volume", **(chosen | (setting or {})))
             formatted.add(url)
         defaults: dict[str, Any] = {"background": False, "durable": False, "patience_s": (0.0, 0.01)}
@@ -63,6 +60,13 @@ def make_volume(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make
     yield make
     for volume in reversed(opened):
         volume.close()
+    forget_memory("shared")
+
+
+@pytest.fixture
+def make_volume(open_at: MakeVolume, meta_url: str) -> MakeVolume:
+    """As `open_at`, on every engine in turn: without a URL all calls open the same volume."""
+    return partial(open_at, meta_url)
 
 
 @pytest.fixture
