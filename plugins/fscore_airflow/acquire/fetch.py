@@ -59,19 +59,19 @@ def _local(request: Request, log: logging.Logger, _progress: Progress) -> Acquir
     path = Path(unquote(urlsplit(request.uri).path) if request.uri.startswith("file://") else request.uri).expanduser()
     if not path.is_absolute():
         raise HubError(f"source {request.uri!r} is a relative path", hint="give an absolute one")
-    return _in_place(_located(request, "local", str(path)), log)
+    return _in_place(request, _located(request, "local", str(path)), log)
 
 
 def _volume(request: Request, log: logging.Logger, _progress: Progress) -> AcquireReport:
     parts = urlsplit(request.uri)
     volume = unquote(parts.netloc)
-    return _in_place(_located(request, "fscore", unquote(parts.path) or "/", volume=volume), log)
+    return _in_place(request, _located(request, "fscore", unquote(parts.path) or "/", volume=volume), log)
 
 
-def _in_place(located: Located, log: logging.Logger) -> AcquireReport:
+def _in_place(request: Request, located: Located, log: logging.Logger) -> AcquireReport:
     with opened(msgspec.structs.replace(located, include=[], exclude=[], allow_pickle=True)) as everything:
         listing = everything.files()
-    selection = select_files(listing, located.include, located.exclude, allow_pickle=located.allow_pickle)
+    selection = _selected(request, listing)
     _preview(located.uri, selection, log)
     return _report(located, selection, fetched=0)
 
@@ -79,7 +79,9 @@ def _in_place(located: Located, log: logging.Logger) -> AcquireReport:
 def _huggingface(request: Request, log: logging.Logger, _progress: Progress) -> AcquireReport:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.utils import disable_progress_bars
 
+    disable_progress_bars()
     repository, _, revision = request.uri.removeprefix("hf://").partition("@")
     endpoint = os.environ.get("HF_ENDPOINT") or None
     token = os.environ.get("HF_TOKEN") or False

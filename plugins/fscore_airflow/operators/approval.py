@@ -10,6 +10,7 @@ from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk.execution_time.hitl import upsert_hitl_detail
 
+from fscore_airflow.operators.base import SERVICE
 from fscore_airflow.triggers.approval import ApprovalTrigger
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class ApprovalGate(ApprovalOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Pass on a decision that exists; else ask and wait without a worker slot."""
-        decision = self._decided_or_requested()
+        decision = self._decided_or_requested(context["dag_run"].run_id)
         if decision is not None:
             return self._finish(context, decision)
         self._ask(context)
@@ -78,7 +79,7 @@ class ApprovalGate(ApprovalOperator):
             raise AirflowFailException(f"{self.ref} waits for approval no longer: {event['error']}")
         return self._finish(context, self._record(context, event))
 
-    def _decided_or_requested(self) -> dict[str, Any] | None:
+    def _decided_or_requested(self, run_id: str) -> dict[str, Any] | None:
         from fscore.hub import approval
         from fscore_airflow.hooks.volume import VolumeHook
         from fscore_airflow.ledger import read_decision
@@ -88,7 +89,12 @@ class ApprovalGate(ApprovalOperator):
             decision = read_decision(volume, self.ref, self.digest)
             if decision is None:
                 approval.request(
-                    volume, self.ref, self.digest, approvers=list(self.approvers), actor=self.uploader or "airflow"
+                    volume,
+                    self.ref,
+                    actor=self.uploader or SERVICE,
+                    digest=self.digest,
+                    approvers=list(self.approvers),
+                    dag_run_id=run_id,
                 )
             return decision
 
@@ -119,6 +125,7 @@ class ApprovalGate(ApprovalOperator):
         from fscore.domain.errors import HubError
         from fscore.hub import approval
         from fscore_airflow.hooks.volume import VolumeHook
+        from fscore_airflow.ledger import read_decision
         from fscore_airflow.refusals import refusals
         from fscore_airflow.reports import report
 
@@ -126,11 +133,19 @@ class ApprovalGate(ApprovalOperator):
         user = event.get("responded_by_user") or {}
         by = str(user.get("name") or user.get("id") or "unknown")
         reason = str((event.get("params_input") or {}).get("reason") or "")
+        run_id = context["dag_run"].run_id
         verdict = "approve" if event["chosen_options"] == [self.APPROVE] else "reject"
         with refusals(), VolumeHook(self.volume).open() as volume:
             try:
-                return report(approval.decide(volume, self.ref, verdict, by=by, reason=reason, digest=self.digest))
+                taken = approval.decide(
+                    volume, self.ref, verdict, by=by, reason=reason, digest=self.digest, dag_run_id=run_id
+                )
+                return report(taken)
             except HubError as error:
+                standing = read_decision(volume, self.ref, self.digest)
+                if standing is not None:
+                    self.log.warning("the answer of %s came second: %s", by, error)
+                    return standing
                 if error.kind != "denied":
                     raise
                 self.log.warning("the answer of %s does not count: %s; asking again", by, error)
@@ -141,15 +156,6 @@ class ApprovalGate(ApprovalOperator):
         self.log.info("%s: %s by %s: %s", self.ref, decision["decision"], decision["by"], decision["reason"] or "-")
         if decision["decision"] == "approve":
             return decision
-        self._discard()
         tasks = [task for task in context["task"].get_flat_relatives(upstream=False) if not task.is_teardown]
         self.skip(ti=context["ti"], tasks=tasks)
         return decision
-
-    def _discard(self) -> None:
-        from fscore.hub import approval
-        from fscore_airflow.hooks.volume import VolumeHook
-        from fscore_airflow.refusals import refusals
-
-        with refusals(), VolumeHook(self.volume).open() as volume:
-            approval.discard(volume, self.ref)

@@ -1,0 +1,104 @@
+"""Copy published versions to other regions, and warm caches before they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from fscore_airflow.operators.base import FscoreOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class SyncVersion(FscoreOperator):
+    """Brings one published version with its layouts to one region; only missing content moves, verified before visible.
+
+    :param volume: connection or META-URL that has the version.
+    :param region: connection or META-URL that gets it.
+    :param ref: `team/model@version`.
+    """
+
+    template_fields: Sequence[str] = ("volume", "region", "ref")
+
+    def __init__(self, *, volume: str, region: str, ref: str, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**kwargs)
+        self.volume = volume
+        self.region = region
+        self.ref = ref
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """The sync's report: bytes moved, bytes that were there."""
+        from fscore.sync.run import sync_versions
+        from fscore_airflow.hooks.volume import VolumeHook
+        from fscore_airflow.refusals import refusals
+        from fscore_airflow.reports import report
+
+        context["label"] = f"{self.ref} -> {self.region}"  # type: ignore[typeddict-unknown-key]
+        with (
+            refusals(),
+            VolumeHook(self.volume).open() as source,
+            VolumeHook(self.region).open() as target,
+        ):
+            done = sync_versions(source, target, [self.ref], progress=self.progress())
+            return self.tell({**report(done), "ref": self.ref, "region": self.region})
+
+
+class PlanSync(FscoreOperator):
+    """Lists every (version, region) that is published at home and missing there.
+
+    :param volume: connection or META-URL of the home volume.
+    :param regions: connections to compare with; None means those of the home connection.
+    """
+
+    template_fields: Sequence[str] = ("volume", "regions")
+
+    def __init__(self, *, volume: str, regions: Sequence[str] | None = None, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**kwargs)
+        self.volume = volume
+        self.regions = regions
+
+    def execute(self, context: Context) -> list[dict[str, str]]:
+        """One mapping of operator arguments for each copy that is to be made."""
+        from fscore_airflow.hooks.volume import VolumeHook
+        from fscore_airflow.missing import missing_versions
+        from fscore_airflow.refusals import refusals
+
+        hook = VolumeHook(self.volume)
+        jobs: list[dict[str, str]] = []
+        with refusals(), hook.open(read_only=True, session=False) as home:
+            for region in hook.regions() if self.regions is None else self.regions:
+                with VolumeHook(region).open(read_only=True, session=False) as target:
+                    found = missing_versions(home, target)
+                self.log.info("%s lacks %d versions: %s", region, len(found), ", ".join(found) or "-")
+                jobs += [{"ref": ref, "region": region} for ref in found]
+        return jobs
+
+
+class WarmVersion(FscoreOperator):
+    """Fills this worker's local cache with a version or one rank of a layout, and reports the coverage.
+
+    :param volume: connection or META-URL.
+    :param ref: `team/model@version` or `team/model:alias`.
+    :param rank: `tp0-pp1`; None warms the version itself.
+    """
+
+    template_fields: Sequence[str] = ("volume", "ref", "rank")
+
+    def __init__(self, *, volume: str, ref: str, rank: str | None = None, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**kwargs)
+        self.volume = volume
+        self.ref = ref
+        self.rank = rank
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """The warm-up's report: bytes cached before, fetched now, coverage."""
+        from fscore.hub.warm import warm
+        from fscore_airflow.hooks.volume import VolumeHook
+        from fscore_airflow.refusals import refusals
+        from fscore_airflow.reports import report
+
+        context["label"] = f"{self.ref} in {self.volume}"  # type: ignore[typeddict-unknown-key]
+        with refusals(), VolumeHook(self.volume).open() as volume:
+            done = warm(volume, self.ref, rank=self.rank or None, progress=self.progress())
+            return self.tell({**report(done), "ref": self.ref, "volume": self.volume})
