@@ -58,12 +58,21 @@ def build(only: Iterable[str] = ()) -> typer.Typer:
     return app
 
 
+def log_to_stderr() -> None:
+    """What fscore itself logs, from $FSCORE_LOG up; the chatter of libraries stays out."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("fscore: %(message)s"))
+    own = logging.getLogger("fscore")
+    own.handlers[:] = [handler]
+    own.setLevel(os.environ.get("FSCORE_LOG", "warning").upper())
+    own.propagate = False
+    logging.getLogger().addHandler(logging.NullHandler())
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The entry point. Only the command that is called is imported; help and completion see all."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    logging.basicConfig(
-        level=os.environ.get("FSCORE_LOG", "warning").upper(), format="fscore: %(message)s", stream=sys.stderr
-    )
+    log_to_stderr()
     known = {name for names in COMMANDS.values() for name in names}
     completing = "_FSCORE_COMPLETE" in os.environ
     only = given[:1] if given and given[0] in known and not completing else ()

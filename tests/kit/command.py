@@ -62,11 +62,11 @@ class Fscore:
         return Fscore(user)
 
 
-def run_fscore(*arguments: object, data: bytes = b"", **env: str) -> subprocess.CompletedProcess[bytes]:
+def run_fscore(*arguments: object, **env: str) -> subprocess.CompletedProcess[bytes]:
     """The installed command in a process of its own, without a terminal."""
     return subprocess.run(
         [sys.executable, "-m", "fscore.cli.main", *map(str, arguments)],
-        input=data,
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,
         env=os.environ | env,

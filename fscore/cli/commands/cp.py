@@ -90,7 +90,8 @@ def clone(files: Filesystem, origin: str, new: str, how: Options) -> CopyReport:
         [(1, 0, files.stat(origin).size)]
         if not files.is_dir(origin)
         else [
-            (len(regular), len(dirs), sum(entry.size for entry in regular if entry.is_file)) for _, dirs, regular in files.walk(origin)
+            (len(regular), len(dirs), sum(entry.size for entry in regular if entry.is_file))
+            for _, dirs, regular in files.walk(origin)
         ]
     )
     if files.exists(new):

@@ -37,10 +37,12 @@ def command(
     purpose: Annotated[str, typer.Option(help="What it is for; kept in the manifest.")] = "",
     base: Annotated[str, typer.Option(metavar="MODEL", help="The version or model it came from.")] = "",
     description: Annotated[str, typer.Option(help="What people should know.")] = "",
-    license_: Annotated[str, typer.Option("--license", metavar="SPDX", help="Its licence: apache-2.0.")] = "",
+    license_: Annotated[
+        list[str] | None, typer.Option("--license", metavar="SPDX", help="Its licence: apache-2.0. May be repeated.")
+    ] = None,
     validate: Annotated[
-        bool, typer.Option("--validate/--no-validate", help="Check tensors, files and config first.")
-    ] = True,
+        bool, typer.Option("--validate/--no-validate", help="Run the release checks first; their result stays with it.")
+    ] = False,
     allow_pickle: Annotated[
         bool, typer.Option("--allow-pickle", help="Accept pickle files; they are never opened.")
     ] = False,
@@ -139,10 +141,10 @@ def foreseen(planned: Preview) -> list[str]:
 def checked(directory: str, *, allow_pickle: bool, progress: Progress) -> object:
     """The release checks over a local directory. Raises HubError when one that matters fails."""
     from fscore.hub.formats.source import LocalSource
-    from fscore.hub.validate.suite import validate
+    from fscore.hub.validate.run import validate
 
     result = validate(LocalSource(directory), allow_pickle=allow_pickle, progress=progress)
     if not result.success:
-        failed = [check for check in result.checks if not check.success]
-        raise HubError(f"{failed[0].name}: {failed[0].detail}", hint="fscore push --no-validate keeps it as a draft")
+        first = result.failed[0]
+        raise HubError(f"the release checks fail: {first.name}: {first.detail}", hint="see fscore validate")
     return result

@@ -46,7 +46,7 @@ def lines(info: VersionInfo) -> list[str]:
             ("state", info.state),
             ("digest", info.digest),
             ("path", info.path if info.present else "(its files do not lie in this volume)"),
-            ("size", f"{human(info.bytes)} in {info.files} files, {info.tensors} tensors"),
+            ("size", f"{human(info.bytes)} in {info.files} files, {info.tensors} tensors" if info.present else ""),
             ("uploaded", f"{info.created_at} by {info.uploader}"),
             ("purpose", info.purpose),
             ("description", info.description),

@@ -34,7 +34,7 @@ def command(
     from fscore.hub.formats.source import VolumeSource
     from fscore.hub.lifecycle import UNDECIDED
     from fscore.hub.registry import Registry
-    from fscore.hub.validate.suite import validate
+    from fscore.hub.validate.run import validate
     from fscore.volume import open_volume
 
     with open_volume(volume) as opened, shown(progress, quiet=quiet) as bars:
@@ -44,13 +44,7 @@ def command(
         if info.state in UNDECIDED:
             registry.record_validation(info.ref, result, user)
 
-    def lines() -> list[str]:
-        marks = [
-            f"{'ok  ' if check.success else 'FAIL'} {check.name}{f': {check.detail}' if check.detail else ''}"
-            for check in result.checks
-        ]
-        return [*marks, f"{info.ref}: {'passed' if result.success else 'failed'}"]
-
-    Output(as_json=as_json, quiet=quiet).report(result, lines)
+    verdict = f"{info.ref}: {'passed' if result.success else 'failed'}"
+    Output(as_json=as_json, quiet=quiet).report(result, lambda: [*result.lines(), verdict])
     if not result.success:
         raise typer.Exit(1)

@@ -31,7 +31,7 @@ def content(top: Path) -> dict[str, object]:
     for path in sorted(top.rglob("*")):
         name = str(path.relative_to(top))
         if path.is_symlink():
-            found[name] = os.readlink(path)
+            found[name] = str(path.readlink())
         elif path.is_dir():
             found[name] = "directory"
         else:
