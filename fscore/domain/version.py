@@ -8,9 +8,6 @@ from typing import Final, NamedTuple
 IMPLEMENTS: Final = "1.4.1"
 """The JuiceFS release whose behaviour towards a volume this package has."""
 
-RELEASE: Final = "0.1.0"
-"""This package's own release, as in pyproject.toml."""
-
 _PATTERN: Final = re.compile(r"v?(\d+)\.(\d+)\.(\d+)(?:-([^+]*))?(?:\+.*)?")
 
 

@@ -12,7 +12,8 @@ import socket
 import threading
 from typing import Final
 
-from fscore.domain.version import IMPLEMENTS, RELEASE
+from fscore import __version__
+from fscore.domain.version import IMPLEMENTS
 from fscore.meta.txn import Counter, MetaEngine, Session
 from fscore.runtime.clock import Clock
 
@@ -25,7 +26,7 @@ PRODUCT: Final = "fscore"
 
 def client_version() -> str:
     """The version that a session of this client shows: what it implements, with our own release as build metadata."""
-    return f"{IMPLEMENTS}+{PRODUCT}.{RELEASE}"
+    return f"{IMPLEMENTS}+{PRODUCT}.{__version__}"
 
 
 def describe(clock: Clock, version: str, place: str) -> bytes:

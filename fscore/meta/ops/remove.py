@@ -81,13 +81,14 @@ def rmdir(work: Work, parent: int, name: bytes, how: Removal) -> Removed:
         raise NotADir(path=name)
     check_access(txn, above, work.who, WRITE | EXECUTE)
     check_shrinkable(above)
+    if attr is not None:
+        check_sticky(above, attr, work.who)
+        check_movable(attr)
     if txn.has_entries(edge.ino):
         raise NotEmpty(path=name)
     if attr is None:
         work.del_edge(parent, name)
         return Removed(edge.ino)
-    check_sticky(above, attr, work.who)
-    check_movable(attr)
     trash = trash_for(work, how.trash, parent, name, edge.ino, attr)
     work.del_edge(parent, name)
     if not in_trash(parent):

@@ -1,0 +1,94 @@
+"""Fixtures of bare metadata: every engine in turn, a service on it, and an audit at the end."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from fscore.domain.setting import Setting
+from fscore.meta.engines.registry import forget_memory, open_engine
+from fscore.meta.service import MetaService
+from fscore.meta.txn import MetaEngine
+from fscore.runtime.clock import FakeClock
+from tests.kit.invariants import check_engine
+
+META_ENGINES: list[Any] = ["memory", "sqlite"]
+"""Engines that every suite of metadata runs on."""
+
+
+def fresh_url(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """META-URL of an empty place for a volume."""
+    if kind == "memory":
+        name = uuid.uuid4().hex
+        request.addfinalizer(lambda: forget_memory(name))
+        return f"memory://{name}"
+    if kind == "sqlite":
+        return f"sqlite3://{tmp_path / f'{uuid.uuid4().hex}.db'}"
+    return str(request.getfixturevalue("redis_url"))
+
+
+@pytest.fixture(params=META_ENGINES)
+def engine_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """META-URL of an empty place, on every engine in turn."""
+    return fresh_url(request.param, request, tmp_path)
+
+
+@pytest.fixture
+def meta_engine(engine_url: str) -> Iterator[MetaEngine]:
+    """An open engine without a volume."""
+    engine = open_engine(engine_url)
+    yield engine
+    engine.close()
+
+
+class MakeMeta(Protocol):
+    """Opens a service on the volume at `engine_url`, formatted at the first call with `setting`."""
+
+    def __call__(self, *, setting: dict[str, Any] | None = ..., **options: Any) -> MetaService: ...
+
+
+@pytest.fixture
+def meta_clock() -> FakeClock:
+    """The clock of every service of a test; 2023-11-14 22:13:20 UTC."""
+    return FakeClock()
+
+
+@pytest.fixture
+def make_meta(engine_url: str, meta_clock: FakeClock) -> Iterator[MakeMeta]:
+    """A factory of clients of one volume. At the end all are flushed, the records audited, the clients closed."""
+    opened: list[MetaService] = []
+
+    def make(*, setting: dict[str, Any] | None = None, **options: Any) -> MetaService:
+        engine = open_engine(engine_url)
+        if not opened:
+            chosen = {"name": "test-volume", "uuid": "6b3f0c1e-5a9d-4c7e-9d1b-2f4a8e6c0d13", "trash_days": 0}
+            MetaService.format(engine, Setting(**(chosen | (setting or {}))), meta_clock)
+        defaults: dict[str, Any] = {"background": False, "skip_dir_mtime_s": 0.0}
+        service = MetaService.open(engine, meta_clock, **(defaults | options))
+        opened.append(service)
+        return service
+
+    yield make
+    try:
+        if opened:
+            audit(*opened)
+    finally:
+        for service in reversed(opened):
+            service.close()
+
+
+@pytest.fixture
+def meta(make_meta: MakeMeta) -> MetaService:
+    """A client of a fresh volume: no trash, directory times always written, no background threads."""
+    return make_meta()
+
+
+def audit(*services: MetaService) -> None:
+    """Flush every client that may write, then hold the records against the invariants."""
+    for service in services:
+        service.flush()
+    assert check_engine(services[0].engine) == []
