@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 pytest_plugins = [
+    "tests.kit.threads",
+    "tests.kit.s3_server",  # before those that import from it
+    "tests.kit.objects",
     "tests.kit.command",
     "tests.kit.engines",
     "tests.kit.volumes",

@@ -181,6 +181,7 @@ class BlockStore:
             fetched += length if outcome == "fetched" else 0
             failed += length if outcome == "failed" else 0
             told.advance(task, length)
+        self.cache.flush()
         told.finish(task)
         return WarmReport(cached=cached, fetched=fetched, failed=failed)
 

@@ -38,6 +38,10 @@ class BlockCache(Protocol):
         """Forget a block."""
         ...
 
+    def flush(self) -> None:
+        """Wait until what was put is where it stays."""
+        ...
+
     def close(self) -> None:
         """Give back threads and descriptors; what is on disk stays."""
         ...
@@ -65,6 +69,9 @@ class NoCache:
 
     def drop(self, key: str) -> None:
         """Nothing to forget."""
+
+    def flush(self) -> None:
+        """Nothing waits."""
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -63,6 +63,9 @@ class MemoryCache:
             if old is not None:
                 self._used -= len(old)
 
+    def flush(self) -> None:
+        """Nothing waits here."""
+
     def close(self) -> None:
         """Forget everything."""
         with self._lock:

@@ -1,0 +1,346 @@
+"""Blocks in files of a directory of our own: `<cache-dir>/<volume UUID>/raw/<key>`, plain bytes and a trailer of sums.
+
+Rule 1  every byte that comes out was checked against the trailer; an entry that fails is dropped and counted.
+Rule 2  the files are the truth, the index only remembers them: it is built in the background after a start, and a file
+        that another process wrote is found, one that it removed is missed, without harm.
+Rule 3  files appear by rename, whole; nothing is synced, for a cache may lose anything.
+Rule 4  least recently used out first, when the files outgrow the limit or the disk runs out of free space.
+Raw system calls: this is the hot path of every warm read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from fscore.blocks.cache.sums import PIECE, WIDTH, matches, trailer, trailer_size
+from fscore.domain.errors import SettingError
+from fscore.runtime import log
+from fscore.runtime.buffer import Buffer, as_view
+from fscore.runtime.clock import Clock, SystemClock
+from fscore.runtime.metrics import Metrics
+from fscore.runtime.threads import Pool
+
+_MARK: Final = ".fscore"
+_STALE_TEMP_S: Final = 3600
+_LOOK_EVERY_S: Final = 1.0  # between two looks at the disk's free space
+_RESCAN_S: Final = 600.0  # between two looks at what other processes did
+_OPEN: Final = os.O_RDONLY | os.O_CLOEXEC
+_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
+logger = log.get(__name__)
+
+
+class DiskCache:
+    """At most `limit` bytes of files, and at least `free_ratio` of the disk left free."""
+
+    def __init__(
+        self,
+        directory: str,
+        uuid: str,
+        *,
+        limit: int,
+        free_ratio: float = 0.1,
+        metrics: Metrics | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._clock = clock or SystemClock()
+        self._raw = f"{directory.rstrip('/')}/{uuid}/raw/"
+        self._limit = limit
+        self._free_ratio = free_ratio
+        self._metrics = metrics or Metrics()
+        self._lock = threading.Lock()
+        self._index: OrderedDict[str, int] = OrderedDict()
+        self._used = 0
+        self._numbers = itertools.count(1)
+        self._pool = Pool("cache-index", 1)
+        self._scanned = threading.Event()
+        self._scan_due = float("-inf")
+        self._low = False
+        self._look_due = float("-inf")
+        _claim(f"{directory.rstrip('/')}/{uuid}")
+
+    @property
+    def used(self) -> int:
+        """Bytes of the files, trailers included, as far as this process knows."""
+        self._scan_if_due()
+        self._scanned.wait(30)
+        return self._used
+
+    def get(self, key: str, off: int, length: int) -> bytes | None:
+        """Part of a block, checked."""
+        size = _size_of(key)
+        if size is None or length <= 0 or off + length > size:
+            return None
+        start = off // PIECE * PIECE
+        found: list[bytes] = []
+
+        def read(fd: int) -> bool:
+            block = _read_pieces(fd, size, start, off + length)
+            found.extend(block)
+            return bool(block)
+
+        if not self._checked(key, size, length, read):
+            return None
+        block = found[0]
+        return block if len(block) == length else block[off - start : off - start + length]
+
+    def get_into(self, key: str, off: int, buffer: memoryview) -> bool:
+        """Part of a block straight into `buffer`, checked."""
+        size = _size_of(key)
+        length = len(buffer)
+        if size is None or not length or off + length > size:
+            return False
+        return self._checked(key, size, length, lambda fd: _read_into(fd, size, off, buffer))
+
+    def put(self, key: str, data: Buffer) -> None:
+        """Write a block beside and rename it into place; what goes wrong is counted, never raised."""
+        view = as_view(data)
+        if len(view) != _size_of(key) or not self._room(len(view)):
+            return
+        path = self._raw + key
+        temp = f"{path}.{os.getpid()}-{next(self._numbers)}.tmp"
+        try:
+            fd = _create(temp)
+            try:
+                _write_all(fd, view, trailer(view))
+            finally:
+                os.close(fd)
+            os.rename(temp, path)  # noqa: PTH104
+        except OSError as error:
+            self._metrics.add("cache.disk.errors")
+            logger.warning("block %s cannot be cached: %s", key, error)
+            with contextlib.suppress(OSError):
+                os.unlink(temp)  # noqa: PTH108
+            return
+        self._metrics.add("cache.disk.put.bytes", len(view))
+        self._touch(key, len(view))
+        self._evict()
+        self._scan_if_due()
+
+    def contains(self, key: str) -> bool:
+        """Whether the file is there now."""
+        if key in self._index:
+            return True
+        return os.access(self._raw + key, os.F_OK)
+
+    def drop(self, key: str) -> None:
+        """Remove the file."""
+        with contextlib.suppress(OSError):
+            os.unlink(self._raw + key)  # noqa: PTH108
+        self._forget(key)
+
+    def flush(self) -> None:
+        """Nothing waits here."""
+
+    def close(self) -> None:
+        """Join the index thread; the files stay."""
+        self._scanned.set()
+        self._pool.close()
+
+    def _checked(self, key: str, size: int, length: int, read: Callable[[int], bool]) -> bool:
+        """Open the file and let `read` take from it what is sound; drop the file if it is not."""
+        try:
+            fd = os.open(self._raw + key, _OPEN)
+        except OSError:
+            self._forget(key)
+            self._metrics.add("cache.disk.miss")
+            return False
+        try:
+            sound = read(fd)
+        except OSError as error:
+            logger.warning("cached block %s cannot be read: %s", key, error)
+            sound = False
+        finally:
+            os.close(fd)
+        if not sound:
+            self._metrics.add("cache.disk.corrupt")
+            logger.warning("cached block %s is damaged; it is fetched again", key)
+            self.drop(key)
+            return False
+        self._touch(key, size)
+        self._metrics.add("cache.disk.hit")
+        self._metrics.add("cache.disk.hit.bytes", length)
+        return True
+
+    def _touch(self, key: str, size: int) -> None:
+        total = size + trailer_size(size)
+        with self._lock:
+            if key not in self._index:
+                self._used += total
+                self._index[key] = total
+            else:
+                self._index.move_to_end(key)
+
+    def _forget(self, key: str) -> None:
+        with self._lock:
+            self._used -= self._index.pop(key, 0)
+
+    def _room(self, size: int) -> bool:
+        """Whether a block may be written: it fits the cache, and the disk is not low with nothing left to evict."""
+        if size + trailer_size(size) > self._limit:
+            return False
+        now = self._clock.monotonic()
+        if now >= self._look_due:
+            self._look_due = now + _LOOK_EVERY_S
+            self._low = self._disk_is_low()
+            if self._low:
+                self._evict(self._used * 9 // 10)
+                self._low = self._disk_is_low()
+        return not self._low
+
+    def _disk_is_low(self) -> bool:
+        try:
+            disk = os.statvfs(self._raw)
+        except OSError:
+            return False
+        return disk.f_bavail < disk.f_blocks * self._free_ratio
+
+    def _evict(self, goal: int | None = None) -> None:
+        goal = self._limit if goal is None else goal
+        while self._used > goal:
+            with self._lock:
+                if not self._index:
+                    return
+                key, total = self._index.popitem(last=False)
+                self._used -= total
+            with contextlib.suppress(OSError):
+                os.unlink(self._raw + key)  # noqa: PTH108
+            self._metrics.add("cache.disk.evicted")
+
+    def _scan_if_due(self) -> None:
+        now = self._clock.monotonic()
+        with self._lock:
+            if now < self._scan_due:
+                return
+            self._scan_due = now + _RESCAN_S
+        with contextlib.suppress(RuntimeError):  # closed meanwhile
+            self._pool.submit(self._scan)
+
+    def _scan(self) -> None:
+        """Learn what lies on the disk: what we did not know counts as older than what we used."""
+        try:
+            found = sorted(self._walk(), reverse=True)
+            with self._lock:
+                for _, key, total in found:
+                    if key not in self._index:
+                        self._index[key] = total
+                        self._index.move_to_end(key, last=False)
+                        self._used += total
+            self._evict()
+        finally:
+            self._scanned.set()
+
+    def _walk(self) -> Iterator[tuple[float, str, int]]:
+        folders = [""]
+        while folders:
+            folder = folders.pop()
+            try:
+                with os.scandir(self._raw + folder) as entries:
+                    for entry in entries:
+                        key = folder + entry.name
+                        if entry.is_dir(follow_symlinks=False):
+                            folders.append(key + "/")
+                            continue
+                        with contextlib.suppress(OSError):
+                            found = entry.stat(follow_symlinks=False)
+                            if entry.name.endswith(".tmp"):
+                                _drop_stale(entry.path, found.st_mtime, self._clock.now_ns() / 1e9)
+                            else:
+                                yield max(found.st_atime, found.st_mtime), key, found.st_size
+            except OSError:
+                continue
+
+
+def _read_pieces(fd: int, size: int, start: int, stop: int) -> list[bytes]:
+    """The whole pieces from `start` to beyond `stop`, as one value in a list; nothing if they are not sound."""
+    if os.fstat(fd).st_size != size + trailer_size(size):
+        return []
+    last = -(-stop // PIECE)
+    end = min(size, last * PIECE)
+    block = os.pread(fd, end - start, start)
+    kept = os.pread(fd, WIDTH * (last - start // PIECE), size + WIDTH * (start // PIECE))
+    return [block] if len(block) == end - start and matches([memoryview(block)], kept) else []
+
+
+def _read_into(fd: int, size: int, off: int, buffer: memoryview) -> bool:
+    """Read the pieces that cover the range, around `buffer` where it is not aligned, and check them."""
+    length = len(buffer)
+    whole = size + trailer_size(size)
+    if os.fstat(fd).st_size != whole:
+        return False
+    first, last = off // PIECE, -(-(off + length) // PIECE)
+    start, end = first * PIECE, min(size, last * PIECE)
+    parts = [buffer]
+    if off > start:
+        parts.insert(0, memoryview(bytearray(off - start)))
+    if end > off + length:
+        parts.append(memoryview(bytearray(end - off - length)))
+    kept = bytearray(WIDTH * (last - first))
+    if end == size and first == 0:
+        return _fill(fd, [*parts, memoryview(kept)], start) and matches(parts, kept)
+    read = _fill(fd, parts, start) and _fill(fd, [memoryview(kept)], size + WIDTH * first)
+    return read and matches(parts, kept)
+
+
+def _fill(fd: int, parts: list[memoryview], offset: int) -> bool:
+    wanted = sum(map(len, parts))
+    got = os.preadv(fd, parts, offset)
+    while got < wanted:
+        rest = got
+        left: list[memoryview] = []
+        for part in parts:
+            if rest < len(part):
+                left.append(part[rest:])
+            rest = max(0, rest - len(part))
+        n = os.preadv(fd, left, offset + got)
+        if n == 0:
+            return False
+        got += n
+    return True
+
+
+def _create(temp: str) -> int:
+    try:
+        return os.open(temp, _CREATE, 0o600)
+    except FileNotFoundError:
+        os.makedirs(temp.rsplit("/", 1)[0], exist_ok=True)  # noqa: PTH103
+        return os.open(temp, _CREATE, 0o600)
+
+
+def _write_all(fd: int, view: memoryview, tail: bytes) -> None:
+    written = os.writev(fd, [view, tail])
+    while written < len(view):
+        written += os.write(fd, view[written:])
+    while written < len(view) + len(tail):
+        written += os.write(fd, tail[written - len(view) :])
+
+
+def _size_of(key: str) -> int | None:
+    """The plain length that a block's key ends with."""
+    tail = key.rsplit("_", 1)[-1]
+    return int(tail) if tail.isdecimal() and len(tail) < 12 else None
+
+
+def _drop_stale(path: str, mtime: float, now: float) -> None:
+    if now - mtime > _STALE_TEMP_S:
+        os.unlink(path)  # noqa: PTH108
+
+
+def _claim(directory: str) -> None:
+    """Make the directory ours. SettingError if a JuiceFS client writes there: sharing it could lose its data."""
+    mark = f"{directory}/{_MARK}"
+    try:
+        if os.path.exists(f"{directory}/.lock") and not os.path.exists(mark):  # noqa: PTH110
+            raise SettingError(
+                f"cache directory {directory} belongs to a JuiceFS client; give fscore a cache directory of its own"
+            )
+        os.makedirs(f"{directory}/raw", exist_ok=True)  # noqa: PTH103
+        os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise SettingError(f"cache directory {directory} cannot be used: {error.strerror}") from error
