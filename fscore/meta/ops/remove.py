@@ -86,14 +86,12 @@ def rmdir(work: Work, parent: int, name: bytes, how: Removal) -> Removed:
         check_movable(attr)
     if txn.has_entries(edge.ino):
         raise NotEmpty(path=name)
-    if attr is None:
-        work.del_edge(parent, name)
-        return Removed(edge.ino)
-    trash = trash_for(work, how.trash, parent, name, edge.ino, attr)
+    trash = 0 if attr is None else trash_for(work, how.trash, parent, name, edge.ino, attr)
     work.del_edge(parent, name)
     if not in_trash(parent):
         touch(work, parent, above, links=-1)
-    drop_name(work, parent, name, edge, attr, trash)
+    if attr is not None:
+        drop_name(work, parent, name, edge, attr, trash)
     return Removed(edge.ino)
 
 

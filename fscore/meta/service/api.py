@@ -74,6 +74,8 @@ class MetaService(Upkeep):
             info = describe(self._clock, options.version or client_version(), options.place)
             self._session = OwnSession(self.engine, options.heartbeat_s, info)
         self._adopt(self.setting)
+        if not options.read_only and self.setting.dir_stats and self.engine.dir_stat(ROOT) is None:
+            self._stats.recount(ROOT)  # now, while no peer has changes of it to flush
         if not options.background:
             return
         if options.heartbeat_s > 0:

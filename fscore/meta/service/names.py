@@ -109,6 +109,14 @@ class Names(Lookups):
             self._settle(done.replaced)
         return done.ino, done.attr
 
+    def restore(self, who: Caller, hour: int, name: bytes) -> int:
+        """Put an entry of an hour directory back where its name says it was; Exists when something is there."""
+        parts = name.split(b"-", 2)
+        if len(parts) != 3 or not parts[0].isdigit() or not parts[1].isdigit():
+            raise Invalid("the name does not tell where it was", name)
+        flags = RenameFlag.NO_REPLACE | RenameFlag.RESTORE
+        return self.rename(who, hour, name, int(parts[0]), parts[2], flags=flags)[0]
+
     def setattr(self, who: Caller, ino: int, change_: AttrChange) -> Attr:
         """Change mode, owner, times or flags; ctime moves when something did."""
         return self._run(who, lambda work: change.setattr(work, ino, change_))
