@@ -1,0 +1,82 @@
+"""Drives a real JuiceFS client, given by `JUICEFS_BIN`, on volumes that fscore shares with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+BINARY = os.environ.get("JUICEFS_BIN", "")
+
+
+def juicefs(*args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run one command of the official client; its output in the error when it fails."""
+    done = subprocess.run(
+        [BINARY, *args], capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL
+    )
+    if check and done.returncode != 0:
+        raise AssertionError(f"juicefs {' '.join(args)} exited {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done
+
+
+def status(meta_url: str) -> dict[str, object]:
+    """What `juicefs status` reports."""
+    found: dict[str, object] = json.loads(juicefs("status", meta_url).stdout)
+    return found
+
+
+def fsck(meta_url: str) -> str:
+    """`juicefs fsck`; fails when it finds anything."""
+    done = juicefs("fsck", meta_url)
+    said = done.stdout + done.stderr
+    assert not re.search(r"\b(broken|missing|lost|ERROR)\b", said), said
+    return said
+
+
+@contextmanager
+def mounted(meta_url: str, place: Path, *options: str) -> Iterator[Path]:
+    """The volume mounted by the official client at `place`, for as long as the block runs."""
+    place.mkdir(parents=True, exist_ok=True)
+    log = place.with_suffix(".log")
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [
+                BINARY,
+                "mount",
+                "--no-usage-report",
+                "--enable-xattr",
+                "--cache-dir",
+                str(place) + ".cache",
+                *options,
+                meta_url,
+                str(place),
+            ],
+            stdout=out,
+            stderr=out,
+            stdin=subprocess.DEVNULL,
+        )
+        try:
+            _until_mounted(place, process, log)
+            yield place
+        finally:
+            subprocess.run([BINARY, "umount", str(place)], capture_output=True, timeout=60, check=False)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                subprocess.run(["umount", "-l", str(place)], capture_output=True, check=False)
+
+
+def _until_mounted(place: Path, process: subprocess.Popen[bytes], log: Path) -> None:
+    for _ in range(300):
+        if os.path.ismount(place):
+            return
+        if process.poll() is not None:
+            break
+        time.sleep(0.1)
+    raise AssertionError(f"juicefs did not mount {place}:\n{log.read_text()}")
