@@ -41,7 +41,7 @@ _PASSWORD: Final = re.compile(r"(://[^/@:]*:)[^@]*@")
 _CHECKSUMMED: Final = frozenset({"s3", "minio"})
 
 
-class Options(msgspec.Struct, frozen=True, kw_only=True):
+class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one process asks of a volume; never stored in it. Sizes are bytes, rates bytes a second, 0 = no limit."""
 
     read_only: bool = False

@@ -57,7 +57,7 @@ class Vfs:
         self._collector = Collector(meta, blocks, self._pool, clock)
         self._tickers: list[Ticker] = []
         if options.background and not options.read_only:
-            self._tickers.append(Ticker("flush", 1.0, self._flush_idle))
+            self._tickers.append(Ticker("flush", 1.0, lambda: self.flush_idle(options.flush_after_s)))
             self._tickers.append(Ticker("collect", options.collect_every_s, self._collector.collect))
 
     def open(self, who: Caller, ino: int, flags: int) -> int:
@@ -194,6 +194,13 @@ class Vfs:
         self._each_writer(lambda writer: writer.flush())
         self.meta.flush()
 
+    def flush_idle(self, seconds: float) -> None:
+        """Commit files that were not written for so long; their errors wait for whoever uses them next."""
+        before = self._clock.monotonic() - seconds
+        for file in self._handles.files():
+            if file.writer is not None:
+                file.writer.flush_idle(before)
+
     def collect(self) -> Collected:
         """One round of the deletion pipeline, now."""
         return self._collector.collect()
@@ -252,12 +259,6 @@ class Vfs:
         if file is None or file.writer is None:
             return attr.length
         return max(attr.length, file.writer.length)
-
-    def _flush_idle(self) -> None:
-        before = self._clock.monotonic() - self._options.flush_after_s
-        for file in self._handles.files():
-            if file.writer is not None:
-                file.writer.flush_idle(before)
 
     def _each_writer(self, fn: Callable[[FileWriter], None]) -> None:
         first: Exception | None = None
