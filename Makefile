@@ -61,7 +61,7 @@ fix: $(VENV)/.installed-dev ## what ruff can mend by itself
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.installed-dev services ## the ratios of tests/bench/README.md
-	@$(BIN)/python -m pytest -s -p no:xdist tests/bench
+	@for bench in tests/bench/bench_*.py; do echo "== $$bench"; PYTHONPATH=.:plugins $(BIN)/python $$bench; done
 
 nightly: $(VENV)/.installed-dev services ## long histories, long crash sweeps
 	@HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --timeout 3600 $(PYTEST_ARGS)
