@@ -21,6 +21,7 @@ from fscore.domain.setting import Setting
 from fscore.files.filesystem import Filesystem
 from fscore.meta.engines.registry import open_engine
 from fscore.meta.service import MetaService
+from fscore.meta.txn import MetaEngine
 from fscore.objects.api import ObjectStore
 from fscore.objects.registry import open_store
 from fscore.objects.wrap.checksum import Checksummed
@@ -153,13 +154,14 @@ def open_volume(
     target: str,
     *,
     object_store: ObjectStore | None = None,
+    meta_engine: MetaEngine | None = None,
     clock: Clock | None = None,
     options: Options | None = None,
     **changes: Unpack[OptionChanges],
 ) -> Volume:
     """Open the volume behind a META-URL, or the one that `volumes.toml` calls `target`.
 
-    `object_store` stands in for the store that the setting names. Raises SettingError, in one line, for what cannot
+    `object_store` stands in for the store that the setting names, `meta_engine` for the engine of the URL. Raises SettingError, in one line, for what cannot
     be a volume or must not be opened by this client, UnavailableError when a server does not answer.
     """
     url, listed = locate(target)
@@ -168,7 +170,7 @@ def open_volume(
     except msgspec.ValidationError as error:
         raise SettingError(f"an option of {target!r}: {error}") from error
     clock = clock or SystemClock()
-    engine = open_engine(url)
+    engine = meta_engine or open_engine(url)
     try:
         meta = MetaService.open(
             engine,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 import pytest
@@ -90,10 +91,14 @@ def test_too_few_and_too_many_references(volume: Volume) -> None:
 def test_a_link_count_that_is_wrong(volume: Volume) -> None:
     for path in ("/d", "/d/f"):
         number = ino(volume, path)
-        edit(volume, lambda txn, number=number: _put(txn, number, nlink=node(txn, number).nlink + 1))
+        edit(volume, partial(_one_link_more, number=number))
     report = fsck(volume)
     assert kinds(report) == {"nlink"}
     assert len(report.problems) == 2
+
+
+def _one_link_more(txn: MetaTxn, number: int) -> None:
+    _put(txn, number, nlink=node(txn, number).nlink + 1)
 
 
 def _put(txn: MetaTxn, number: int, **changes: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -72,7 +72,13 @@ def test_new_bytes_stream_and_start_slices_of_their_own(any_volume: Volume) -> N
 def test_slices_restart_at_chunk_borders(fs: Filesystem) -> None:
     source = blob(BLOCK)
     fs.write_bytes("/s", source)
-    with_border = [Zeros(CHUNK - 100), data(source), Range("/s", 10, 50), Zeros(CHUNK), Range("/s", 0, BLOCK)]
+    with_border: list[Piece] = [
+        Zeros(CHUNK - 100),
+        data(source),
+        Range("/s", 10, 50),
+        Zeros(CHUNK),
+        Range("/s", 0, BLOCK),
+    ]
     report = fs.compose("/f", with_border)
     assert report.bytes_new == BLOCK
     with fs.open("/f") as file:
@@ -216,7 +222,7 @@ def test_immutable_trees_resist(any_volume: Volume) -> None:
     fs.symlink("g", "/v/1/l")
     assert fs.set_immutable("/v/1", on=True, recursive=True) == 4
     assert fs.stat("/v/1/sub/f").immutable
-    refused = [
+    refused: list[Callable[[], object]] = [
         lambda: fs.write_bytes("/v/1/g", b"x"),
         lambda: fs.open("/v/1/g", "ab"),
         lambda: fs.create("/v/1/new"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 
 import pytest
 
@@ -55,7 +56,12 @@ def test_directories_come_and_go(fs: Filesystem) -> None:
 
 def test_the_root_is_no_name(fs: Filesystem) -> None:
     fs.mkdir("/", exist_ok=True)
-    for attempt in (lambda: fs.rmdir("/"), lambda: fs.unlink("/"), lambda: fs.rename("/", "/a")):
+    refused: list[Callable[[], object]] = [
+        lambda: fs.rmdir("/"),
+        lambda: fs.unlink("/"),
+        lambda: fs.rename("/", "/a"),
+    ]
+    for attempt in refused:
         with pytest.raises(Invalid):
             attempt()
     with pytest.raises(Exists):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 
@@ -128,7 +129,7 @@ def test_a_read_only_client_changes_nothing(make_volume: MakeVolume) -> None:
     writer.sync()
     reader = make_volume(read_only=True)
     assert reader.files.read_bytes("/f") == b"x"
-    refused = [
+    refused: list[Callable[[], object]] = [
         lambda: reader.files.write_bytes("/g", b""),
         lambda: reader.files.open("/f", "r+b"),
         lambda: reader.files.mkdir("/e"),
