@@ -20,6 +20,7 @@ class DirStats:
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
         self._changes: dict[int, DirStat] = {}
+        self._negative: set[int] = set()
 
     def add(self, changes: Iterable[tuple[int, int, int, int]]) -> None:
         """Gather (directory, length, space, inodes)."""
@@ -29,14 +30,32 @@ class DirStats:
                 self._changes[ino] = DirStat(have.length + length, have.space + space, have.inodes + inodes)
 
     def flush(self) -> None:
-        """Store what was gathered; statistics that are missing or became negative are counted anew."""
+        """Store what was gathered. Missing statistics are counted anew; negative ones only when they still are at
+        the next flush, for a peer may be about to add what makes them whole.
+        """
         with self._flushing:
+            self._heal()
             with self._lock:
                 changes, self._changes = self._changes, {}
             changes = {ino: stat for ino, stat in changes.items() if any(stat)}
             if not changes:
                 return
             for ino in self._engine.add_dir_stats(changes):
+                if self._engine.dir_stat(ino) is None:
+                    self.recount(ino)
+                else:
+                    self._negative.add(ino)
+
+    def settle(self) -> None:
+        """Count anew what is negative now: no peer is left who could make it whole."""
+        with self._flushing:
+            self._heal()
+
+    def _heal(self) -> None:
+        suspects, self._negative = self._negative, set()
+        for ino in suspects:
+            stat = self._engine.dir_stat(ino)
+            if stat is not None and min(stat) < 0:
                 self.recount(ino)
 
     def recount(self, ino: int) -> DirStat | None:

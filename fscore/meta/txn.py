@@ -313,7 +313,7 @@ class MetaEngine(ABC):
 
     @abstractmethod
     def add_dir_stats(self, deltas: Mapping[int, DirStat]) -> list[int]:
-        """Add to directories' statistics; return those without a record, which the caller recomputes."""
+        """Add to directories' statistics; return those without a record, or with one that became negative."""
 
     @abstractmethod
     def dir_stat(self, ino: int) -> DirStat | None:

@@ -146,6 +146,8 @@ def _owned(work: Work, attr: Attr, change: AttrChange) -> Attr:
 
 def parents_of(view: MetaView, ino: int, attr: Attr) -> dict[int, int]:
     """Directories that hold entries of a file, with the number of entries."""
+    if attr.nlink == 0:
+        return {}  # only a handle keeps it
     return {attr.parent: 1} if attr.parent > 0 else view.parents(ino)
 
 

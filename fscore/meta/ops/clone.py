@@ -19,6 +19,7 @@ from fscore.domain.slices import SliceRecord
 from fscore.meta.ops.change import NEAR, existing
 from fscore.meta.ops.check import EXECUTE, FIXED, READ, WRITE, check_access, check_growable, directory
 from fscore.meta.ops.create import EMPTY_STAT, touch
+from fscore.meta.ops.remove import destroy
 from fscore.meta.ops.work import Work
 from fscore.meta.txn import Edge, Want, want_chunk, want_edge, want_node, want_symlink, want_xattrs
 
@@ -96,6 +97,18 @@ def attach(work: Work, root: int, parent: int, name: bytes) -> Attr:
     txn.attach(root)
     work.stat_entry(parent, Kind.DIRECTORY, 0, 1)
     return attr
+
+
+def discard(work: Work, root: int) -> None:
+    """Remove the root of a detached tree that will not be linked; its entries are gone already."""
+    txn = work.txn
+    attr = txn.node(root)
+    if attr is None or txn.has_entries(root):
+        return
+    txn.attach(root)
+    txn.del_dir_records(root)
+    txn.del_xattrs(root)
+    destroy(work, root, attr)
 
 
 def _open_place(work: Work, parent: int, name: bytes) -> Attr:

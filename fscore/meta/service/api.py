@@ -103,7 +103,9 @@ class MetaService(Upkeep):
             self.end_session(self._session.sid)
         if not self.read_only:
             self.purge_deleted()
-        self.flush()
+            self.flush()
+            if not self.engine.sessions():
+                self._stats.settle()
 
     def __enter__(self) -> Self:
         return self

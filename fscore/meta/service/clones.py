@@ -7,14 +7,15 @@ from typing import Final
 
 from fscore.domain.attr import Attr, Entry, Kind
 from fscore.domain.caller import Caller
-from fscore.domain.errors import NotPermitted
+from fscore.domain.errors import FsError, NotFound, NotPermitted
 from fscore.domain.geometry import chunk_count
 from fscore.domain.ids import in_trash
-from fscore.meta.ops import clone
+from fscore.meta.ops import clone, remove
 from fscore.meta.ops.check import check_name
 from fscore.meta.ops.clone import Twin
 from fscore.meta.service.data import Data
 
+_ROOT: Final = Caller(uid=0, gid=0)
 BATCH: Final = 128
 """Entries cloned in one transaction, fewer when they have many chunks."""
 
@@ -26,7 +27,7 @@ class Clones(Data):
         """Clone a file, or a directory with all below it, as `name` in `parent`.
 
         With `preserve` owner, mode, times and flags stay; else they become those of a new node of the caller. A tree
-        appears at once, when it is complete; a failure leaves a detached tree for gc.
+        appears at once, when it is complete; what a crash leaves is detached, for gc to find.
         """
         check_name(parent, name)
         if in_trash(parent):
@@ -36,14 +37,50 @@ class Clones(Data):
         if source.kind != Kind.DIRECTORY:
             return twin.ino, self._run(who, lambda work: clone.clone_file(work, twin, parent, preserve=preserve))
         self._run(who, lambda work: clone.clone_root(work, twin, parent, preserve=preserve))
-        pending = [twin]
+        try:
+            self._clone_below(who, twin, preserve=preserve)
+            return twin.ino, self._run(who, lambda work: clone.attach(work, twin.ino, parent, name))
+        except FsError:
+            self._discard(twin.ino)
+            raise
+
+    def _clone_below(self, who: Caller, top: Twin, *, preserve: bool) -> None:
+        pending = [top]
         while pending:
             above = pending.pop()
             for batch in self._batches(above.source):
                 self._clone_batch(who, above.ino, batch, preserve=preserve)
                 pending += [child for child in batch if child.kind == Kind.DIRECTORY]
-        attr = self._run(who, lambda work: clone.attach(work, twin.ino, parent, name))
-        return twin.ino, attr
+
+    def _discard(self, root: int) -> None:
+        """Take a detached tree away again."""
+        for entry in list(self._entries(root, attrs=False)):
+            if entry.kind == Kind.DIRECTORY:
+                self.remove_tree(root, entry.name, entry.ino)
+            else:
+                self._purge(root, entry.name, is_dir=False)
+        self._run(_ROOT, lambda work: clone.discard(work, root))
+
+    def remove_tree(self, parent: int, name: bytes, ino: int) -> None:
+        """Remove a directory with all below it, for good; nobody is asked, and what is flagged goes too."""
+        pending = [(parent, name, ino)]
+        order: list[tuple[int, bytes, int]] = []
+        while pending:
+            at = pending.pop()
+            order.append(at)
+            for entry in list(self._entries(at[2], attrs=False)):
+                if entry.kind == Kind.DIRECTORY:
+                    pending.append((at[2], entry.name, entry.ino))
+                else:
+                    self._purge(at[2], entry.name, is_dir=False)
+        for above, child, _ in reversed(order):
+            self._purge(above, child, is_dir=True)
+
+    def _purge(self, parent: int, name: bytes, *, is_dir: bool) -> None:
+        try:
+            self._run(_ROOT, lambda work: remove.purge(work, parent, name, is_dir=is_dir))
+        except NotFound:
+            return  # a peer was faster
 
     def _clone_batch(self, who: Caller, parent: int, batch: list[Twin], *, preserve: bool) -> None:
         self._run(who, lambda work: clone.clone_children(work, parent, batch, preserve=preserve))

@@ -5,9 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Final
 
-from fscore.domain.attr import Kind
 from fscore.domain.caller import Caller
-from fscore.domain.errors import NotFound
 from fscore.domain.geometry import chunk_count
 from fscore.domain.ids import TRASH
 from fscore.domain.setting import META_VERSION, Setting
@@ -142,27 +140,6 @@ class Upkeep(Clones):
     def _has_trash(self) -> bool:
         with self.engine.view() as view:
             return view.has_entries(TRASH)
-
-    def remove_tree(self, parent: int, name: bytes, ino: int) -> None:
-        """Remove a directory in the trash, or an hour of it, with all below it, for good."""
-        pending = [(parent, name, ino)]
-        order: list[tuple[int, bytes, int]] = []
-        while pending:
-            at = pending.pop()
-            order.append(at)
-            for entry in list(self._entries(at[2], attrs=False)):
-                if entry.kind == Kind.DIRECTORY:
-                    pending.append((at[2], entry.name, entry.ino))
-                else:
-                    self._purge(at[2], entry.name, is_dir=False)
-        for above, child, _ in reversed(order):
-            self._purge(above, child, is_dir=True)
-
-    def _purge(self, parent: int, name: bytes, *, is_dir: bool) -> None:
-        try:
-            self._run(_ROOT, lambda work: remove.purge(work, parent, name, is_dir=is_dir))
-        except NotFound:
-            return  # a peer was faster
 
     def flush(self) -> None:
         """Store what this client holds back: directory statistics, and what the engine gathers."""

@@ -240,7 +240,7 @@ def test_resolve_walks_follows_and_explains(meta: MetaService) -> None:
 
 def test_resolve_of_a_cold_client_sees_what_another_made(make_meta: MakeMeta) -> None:
     first, second = make_meta(), make_meta()
-    deep = ROOT
+    deep = int(ROOT)
     for level in range(12):
         deep = mkdir(first, b"d%d" % level, parent=deep)
     leaf = mkfile(first, b"leaf", parent=deep)
