@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from typing import Annotated, Final
 
@@ -54,8 +54,16 @@ def build(only: Iterable[str] = ()) -> typer.Typer:
             if wanted and name not in wanted:
                 continue
             module = import_module(f"fscore.cli.commands.{name}")
-            app.command(name, rich_help_panel=panel, epilog=module.EXAMPLES)(guarded(module.command))
+            app.command(name, help=prose(module.command), rich_help_panel=panel, epilog=module.EXAMPLES)(
+                guarded(module.command)
+            )
     return app
+
+
+def prose(command: Callable[..., None]) -> str:
+    """A docstring's paragraphs, each on one line: the terminal decides where it breaks."""
+    paragraphs = (command.__doc__ or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 def log_to_stderr() -> None:

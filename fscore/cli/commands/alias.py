@@ -23,7 +23,10 @@ def command(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Let a name point to a published version. Readers see the old or the new one, nothing between."""
+    """Let a name point to a published version.
+
+    Readers see the old or the new one, nothing between.
+    """
     from fscore.hub.registry import Registry
     from fscore.volume import open_volume
 

@@ -24,7 +24,9 @@ def command(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Say yes to a version that waits for a decision. It is published by whoever asked, or by `fscore publish`.
+    """Say yes to a version that waits for a decision.
+
+    It is published by whoever asked, or by `fscore publish`.
 
     Nobody decides on a version they brought themselves. The first decision stands, whether it came from here, from
     Airflow's Required Actions or from its REST API.

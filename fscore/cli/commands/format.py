@@ -49,10 +49,11 @@ def command(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Make a volume: a tree at META-URL and an object storage for its blocks.
+    """Make a volume.
 
-    The volume has the format of JuiceFS 1.x: the official client and CSI driver can mount it. A storage that already
-    holds objects of another volume under NAME is refused.
+    Its tree lives at META-URL, its blocks in an object storage. The volume has the format of JuiceFS 1.x: the
+    official client and CSI driver can mount it. A storage that already holds objects of another volume under NAME
+    is refused.
     """
     from fscore.admin.format import format_volume
 

@@ -20,9 +20,9 @@ def command(
     ] = True,
     as_json: options.Json = False,
 ) -> None:
-    """Check a volume. Changes nothing.
+    """Check that every record and every block is where it must be.
 
-    Problems are what readers would miss (exit code 1). Leaks take space and harm nobody.
+    Changes nothing. Problems are what readers would miss (exit code 1). Leaks take space and harm nobody.
     """
     from fscore.admin.fsck import fsck
     from fscore.volume import open_volume

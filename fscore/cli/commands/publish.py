@@ -23,9 +23,10 @@ def command(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Make a version visible to every reader, whole and in one step. From then on nobody can change its files.
+    """Make a version visible to every reader, whole and in one step.
 
-    Where the team's policy asks for approval, only an approved version is published.
+    From then on nobody can change its files. Where the team's policy asks for approval, only an approved version is
+    published.
     """
     from fscore.hub.registry import Registry
     from fscore.volume import open_volume

@@ -34,7 +34,7 @@ def command(
     quiet: options.Quiet = False,
     progress: options.ShowProgress = None,
 ) -> None:
-    """Copy a version's files to this machine, checked against its manifest.
+    """Copy a version to this machine, checked against its manifest.
 
     An interrupted pull goes on where it stopped; files that are already there and right are not read again.
     """

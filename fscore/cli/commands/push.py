@@ -53,10 +53,10 @@ def command(
     quiet: options.Quiet = False,
     progress: options.ShowProgress = None,
 ) -> None:
-    """Bring a model into the volume as a new version, not yet visible to readers.
+    """Bring a model into the volume as a new version.
 
-    Files and tensors that the team already has are shared, not sent again. An interrupted push goes on where it
-    stopped. `fscore publish` makes the version visible.
+    Readers do not see it yet. Files and tensors that the team already has are shared, not sent again. An
+    interrupted push goes on where it stopped. `fscore publish` makes the version visible.
     """
     from fscore.hub.push import push
     from fscore.volume import open_volume

@@ -24,7 +24,9 @@ def command(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Say no to a version. Its files are removed; the reason stays in the log.
+    """Say no to a version that waits for a decision.
+
+    Its files are removed; the reason stays in the log.
 
     Nobody decides on a version they brought themselves. The first decision stands, whether it came from here, from
     Airflow's Required Actions or from its REST API.

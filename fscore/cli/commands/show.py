@@ -24,7 +24,10 @@ def command(
     team: options.Team = "",
     as_json: options.Json = False,
 ) -> None:
-    """Show a version: state, digest, where it lies, files, tensors, layouts, aliases, approval."""
+    """Show all about a version.
+
+    State, digest, where it lies, files, tensors, layouts, aliases, checks, decision.
+    """
     from fscore.hub.registry import Registry
     from fscore.volume import open_volume
 

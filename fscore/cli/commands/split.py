@@ -30,9 +30,10 @@ def command(
     quiet: options.Quiet = False,
     progress: options.ShowProgress = None,
 ) -> None:
-    """Cut a version for TP x PP (x EP) ranks, each a folder that transformers and safetensors open.
+    """Cut a version for tensor, pipeline and expert parallel ranks.
 
-    What lies in one piece is shared with the version; only tensors cut across their rows take space.
+    Each rank becomes a folder that transformers and safetensors open. What lies in one piece is shared with the
+    version; only tensors cut across their rows take space.
     """
     from fscore.hub.split_version import split_version
     from fscore.volume import open_volume

@@ -32,9 +32,10 @@ def command(
     quiet: options.Quiet = False,
     progress: options.ShowProgress = None,
 ) -> None:
-    """Bring published versions to another volume: only missing content moves.
+    """Bring published versions to another volume.
 
-    What arrives is compared with its SHA-256 before it becomes visible. A second run moves nothing.
+    Only missing content moves. What arrives is compared with its SHA-256 before it becomes visible. A second run
+    moves nothing.
     """
     from fscore.sync.run import sync_versions
     from fscore.volume import open_volume

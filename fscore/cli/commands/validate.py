@@ -27,9 +27,10 @@ def command(
     quiet: options.Quiet = False,
     progress: options.ShowProgress = None,
 ) -> None:
-    """Check a version's tensors, files and config. The result stays with a draft and is shown by `fscore show`.
+    """Check a version's tensors, files and config.
 
-    No pickle is opened. Exit code 1 when a check that matters fails.
+    The result stays with a draft and is shown by `fscore show`. No pickle is opened. Exit code 1 when a check that
+    matters fails.
     """
     from fscore.hub.formats.source import VolumeSource
     from fscore.hub.lifecycle import UNDECIDED

@@ -11,9 +11,10 @@ EXAMPLES: Final = "fscore volumes"
 
 
 def command(*, as_json: options.Json = False) -> None:
-    """List the names from volumes.toml ($FSCORE_VOLUMES, or ~/.config/fscore/volumes.toml).
+    """List the names that stand for META-URLs.
 
-    Each name is a table with `meta = "META-URL"`; passwords in a URL are not printed.
+    They are kept in $FSCORE_VOLUMES, or ~/.config/fscore/volumes.toml. Each name is a table with `meta = "META-
+    URL"`; passwords in a URL are not printed.
     """
     from fscore.volume import volume_names
 

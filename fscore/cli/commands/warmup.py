@@ -32,7 +32,10 @@ def command(
     quiet: options.Quiet = False,
     progress: options.ShowProgress = None,
 ) -> None:
-    """Fill the local cache with a version, so that the first reader waits for nothing; reports the coverage."""
+    """Fill this machine's cache with a version.
+
+    The first reader then waits for nothing. Reports the coverage.
+    """
     from fscore.hub.warm import warm
     from fscore.volume import open_volume
 
