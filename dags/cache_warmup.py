@@ -9,6 +9,7 @@ import os
 from datetime import timedelta
 
 from airflow.sdk import DAG, Param
+
 from fscore_airflow.operators.regions import WarmVersion
 from fscore_airflow.operators.warmup import PlanWarmUp, ReportWarmUp
 from fscore_airflow.timetables import BeforeScaleUp

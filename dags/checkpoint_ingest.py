@@ -9,6 +9,7 @@ import os
 from datetime import timedelta
 
 from airflow.sdk import DAG, Param, chain
+
 from fscore_airflow.operators.acquire import ValidateModel
 from fscore_airflow.operators.publish import PushModel
 from fscore_airflow.operators.workspace import PrepareWorkspace, RemoveWorkspace

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import DAG, Param, chain, task
+
 from fscore_airflow.operators.acquire import AcquireModel, ValidateModel
 from fscore_airflow.operators.approval import ApprovalGate
 from fscore_airflow.operators.publish import PublishVersion, PushModel, SplitVersion

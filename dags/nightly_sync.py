@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from airflow.sdk import DAG, CronTriggerTimetable, Param
+
 from fscore_airflow.operators.regions import PlanSync, SyncVersion
 
 with DAG(

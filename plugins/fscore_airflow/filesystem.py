@@ -13,7 +13,6 @@ schemes = ["fscore"]
 def get_fs(conn_id: str | None, storage_options: dict[str, Any] | None = None) -> FscoreFileSystem:
     """The fsspec filesystem of one volume; called by Airflow's object storage."""
     from fscore.client.fsspec_fs import FscoreFileSystem
-
     from fscore_airflow.hooks.volume import VolumeHook
 
     options = dict(storage_options or {})

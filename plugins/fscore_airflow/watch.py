@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from fscore.hub.checkpoint import Checkpoint, probe
 
 from fscore.domain.errors import HubError
-from fscore.hub.checkpoint import Checkpoint, probe
 from fscore.hub.formats.source import LocalSource
 from fscore.hub.names import Ref, parse_ref
 from fscore.hub.registry import Registry
@@ -28,9 +28,7 @@ KIND = "checkpoint"
 class Watch:
     """One watched directory between looks."""
 
-    def __init__(
-        self, directory: str, volume: str, ref: str, quiesce: float, *, clock: Clock | None = None
-    ) -> None:
+    def __init__(self, directory: str, volume: str, ref: str, quiesce: float, *, clock: Clock | None = None) -> None:
         self._directory = Path(directory)
         self._volume = volume
         self._ref = parse_ref(ref)
@@ -87,7 +85,9 @@ class Watch:
 def ingested(registry: Registry, ref: Ref) -> set[str]:
     """Fingerprints of every checkpoint that the model's log says was uploaded."""
     sources = (event.extra.get("source") for event in registry.log(ref) if event.action == "upload")
-    return {str(source.get("revision")) for source in sources if isinstance(source, dict) and source.get("kind") == KIND}
+    return {
+        str(source.get("revision")) for source in sources if isinstance(source, dict) and source.get("kind") == KIND
+    }
 
 
 def fingerprint(path: Path) -> str:

@@ -7,9 +7,10 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,8 +19,13 @@ HOME = Path(tempfile.mkdtemp(prefix="fscore-airflow-"))
 
 for _name in [name for name in os.environ if name.startswith("AIRFLOW")]:
     del os.environ[_name]
+_BUNDLES = {"dags-folder": ROOT / "dags", "tests": Path(__file__).parent / "dags"}
+_LOCAL = "airflow.dag_processing.bundles.local.LocalDagBundle"
 os.environ.update(
     {
+        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(
+            [{"name": name, "classpath": _LOCAL, "kwargs": {"path": str(path)}} for name, path in _BUNDLES.items()]
+        ),
         "AIRFLOW_HOME": str(HOME),
         "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
@@ -50,6 +56,7 @@ def airflow_db() -> Iterator[Path]:
         warnings.simplefilter("ignore")
         from airflow.models.pool import Pool
         from airflow.utils import db
+
         from fscore_airflow.standalone.supervisor import POOLS
 
         db.initdb()
@@ -94,3 +101,16 @@ def clouds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clouds]:
     for name in (pair.home, pair.region):
         with open_volume(pair.url(name)) as volume:
             assert fsck(volume).problems == []
+
+
+@pytest.fixture
+def run_dag(airflow_db: Path) -> Callable[..., Any]:
+    """Run a DAG of a bundle to its end in this process; returns the finished run."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    def run(dag_id: str, **conf: Any) -> Any:
+        bags = (DagBag(str(path), bundle_name=name) for name, path in _BUNDLES.items())
+        dag = next(bag.dags[dag_id] for bag in bags if dag_id in bag.dags)
+        return dag.test(run_conf=conf)
+
+    return run

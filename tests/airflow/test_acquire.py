@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from fscore.domain.errors import HubError
 from fscore.runtime.progress import NoProgress
 from fscore_airflow.acquire.fetch import Request, acquire, fetch_file
 from fscore_airflow.acquire.select import select_files
 from fscore_airflow.acquire.source import opened
-
 from tests.kit.hub_server import Hub, hub_server
 
 LOG = logging.getLogger("acquire")
@@ -101,8 +101,10 @@ def test_a_hub_repository_is_pinned_to_its_commit(hub: Hub, model: Path, tmp_pat
     """Only selected files travel, at the commit that the branch named."""
     report = acquire(request("hf://org/small@main", tmp_path), LOG, NoProgress())
     assert report.source.revision == hub.commit("org/small")
-    assert report.bytes_fetched == report.bytes_total == sum(
-        (model / name).stat().st_size for name in ("config.json", "model.safetensors", "README.md")
+    assert (
+        report.bytes_fetched
+        == report.bytes_total
+        == sum((model / name).stat().st_size for name in ("config.json", "model.safetensors", "README.md"))
     )
     assert hub.sent["pytorch_model.bin"] == 0
     with opened(report.source) as source:

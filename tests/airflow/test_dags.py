@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -125,6 +126,13 @@ def test_the_form_refuses_bad_input(bag: Any, form: dict[str, Any], says: str) -
     """The schema says no before a run exists."""
     from airflow.sdk.exceptions import ParamValidationError
 
-    params = bag.dags["model_release"].params.deep_merge({"source": "/m", "team": "t", "model": "m", **form})
-    with pytest.raises(ParamValidationError, match=says):
+    params = copy.deepcopy(bag.dags["model_release"].params)
+    params.update({"source": "/m", "team": "t", "model": "m"})
+    assert params.validate()["tp"] == 1
+
+    def submit() -> None:
+        params.update(form)
         params.validate()
+
+    with pytest.raises(ParamValidationError, match=says):
+        submit()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pendulum
 import pytest
 from airflow.exceptions import AirflowTimetableInvalid
-from airflow.timetables.base import DataInterval, TimeRestriction
-from fscore_airflow.timetables import BeforeScaleUp
+from airflow.timetables.base import DagRunInfo, DataInterval, TimeRestriction
 from hypothesis import given
 from hypothesis import strategies as st
+
+from fscore_airflow.timetables import BeforeScaleUp
 
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Shanghai", "Australia/Lord_Howe", "Pacific/Apia"]
 
@@ -65,26 +66,37 @@ def test_daylight_saving_keeps_the_wall_clock() -> None:
 def test_a_skipped_hour_does_not_lose_the_day() -> None:
     """02:30 does not exist on the day the clocks go forward; the scale-up still has a run."""
     timetable = BeforeScaleUp("02:30", 30, "Europe/Berlin", tuple(range(7)))
-    days = [window.end.in_timezone("Europe/Berlin").date() for window in following(timetable, pendulum.datetime(2026, 3, 27, 12), 3)]
+    days = [
+        window.end.in_timezone("Europe/Berlin").date()
+        for window in following(timetable, pendulum.datetime(2026, 3, 27, 12), 3)
+    ]
     assert [day.day for day in days] == [28, 29, 30]
 
 
 def test_skip_dates_are_dates_of_the_zone() -> None:
     """The day that is skipped begins and ends where the cluster is."""
     timetable = BeforeScaleUp("00:10", 30, "Asia/Shanghai", tuple(range(7)), ("2026-10-01", "2026-10-02"))
-    ends = [window.end.in_timezone("Asia/Shanghai").to_date_string() for window in following(timetable, pendulum.datetime(2026, 9, 29, 20), 2)]
+    ends = [
+        window.end.in_timezone("Asia/Shanghai").to_date_string()
+        for window in following(timetable, pendulum.datetime(2026, 9, 29, 12), 2)
+    ]
     assert ends == ["2026-09-30", "2026-10-03"]
 
 
-def test_without_catchup_a_missed_window_is_left_out_and_a_live_one_starts_late() -> None:
+def test_without_catchup_a_missed_window_is_left_out_and_a_live_one_starts_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A deadline that has passed is no use; one that is ahead still is."""
     timetable = BeforeScaleUp("08:00", 60, "UTC", tuple(range(7)))
     old = DataInterval(pendulum.datetime(2026, 5, 1, 7), pendulum.datetime(2026, 5, 1, 8))
     restriction = TimeRestriction(earliest=None, latest=None, catchup=False)
-    with pendulum.travel_to(pendulum.datetime(2026, 6, 10, 7, 30), freeze=True):
-        live = timetable.next_dagrun_info(last_automated_data_interval=old, restriction=restriction)
-    with pendulum.travel_to(pendulum.datetime(2026, 6, 10, 8, 30), freeze=True):
-        next_day = timetable.next_dagrun_info(last_automated_data_interval=old, restriction=restriction)
+
+    def ask(now: pendulum.DateTime) -> DagRunInfo | None:
+        monkeypatch.setattr("fscore_airflow.timetables.pendulum.now", lambda *_: now)
+        return timetable.next_dagrun_info(last_automated_data_interval=old, restriction=restriction)
+
+    live = ask(pendulum.datetime(2026, 6, 10, 7, 30))
+    next_day = ask(pendulum.datetime(2026, 6, 10, 8, 30))
     assert live is not None
     assert live.run_after == pendulum.datetime(2026, 6, 10, 7)
     assert next_day is not None

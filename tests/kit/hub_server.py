@@ -59,7 +59,7 @@ class Hub:
 def hub_server(repositories: dict[str, Path]) -> Iterator[Hub]:
     """The hub, listening on a free port of the loopback until the block ends."""
     hub = Hub(dict(repositories))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
+    server = _Server(hub)
     hub.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
@@ -71,99 +71,107 @@ def hub_server(repositories: dict[str, Path]) -> Iterator[Hub]:
         thread.join()
 
 
-def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class _Server(ThreadingHTTPServer):
+    """Knows its hub, so that handlers do."""
 
-        def do_GET(self) -> None:
-            """Answer a listing or send a file."""
-            self._answer(body=True)
+    def __init__(self, hub: Hub) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.hub = hub
 
-        def do_HEAD(self) -> None:
-            """Answer with headers only."""
-            self._answer(body=False)
 
-        def log_message(self, *_: object) -> None:
-            """Keep the test's output clean; `requests` remembers instead."""
+class _Handler(BaseHTTPRequestHandler):
+    """One connection."""
 
-        def _answer(self, *, body: bool) -> None:
-            path = unquote(urlsplit(self.path).path).strip("/")
-            hub.requests.append(f"{self.command} {path}")
-            parts = path.split("/")
-            if parts[:2] == ["api", "models"] and "/".join(parts[2:4]) in hub.repositories:
-                self._api("/".join(parts[2:4]), parts[4:])
-            elif "/".join(parts[:2]) in hub.repositories and parts[2:3] == ["resolve"]:
-                self._file("/".join(parts[:2]), parts[3], "/".join(parts[4:]), body=body)
-            else:
-                self._error(404, "RepoNotFound")
+    server: _Server
+    protocol_version = "HTTP/1.1"
 
-        def _api(self, repository: str, rest: list[str]) -> None:
-            commit = hub.commit(repository)
-            if len(rest) == 2 and rest[1] not in {"main", commit}:
-                self._error(404, "RevisionNotFound")
+    def do_GET(self) -> None:
+        """Answer a listing or send a file."""
+        self._answer(body=True)
+
+    def do_HEAD(self) -> None:
+        """Answer with headers only."""
+        self._answer(body=False)
+
+    def log_message(self, *_: object) -> None:
+        """Keep the test's output clean; `requests` remembers instead."""
+
+    def _answer(self, *, body: bool) -> None:
+        path = unquote(urlsplit(self.path).path).strip("/")
+        self.server.hub.requests.append(f"{self.command} {path}")
+        parts = path.split("/")
+        if parts[:2] == ["api", "models"] and "/".join(parts[2:4]) in self.server.hub.repositories:
+            self._api("/".join(parts[2:4]), parts[4:])
+        elif "/".join(parts[:2]) in self.server.hub.repositories and parts[2:3] == ["resolve"]:
+            self._file("/".join(parts[:2]), parts[3], "/".join(parts[4:]), body=body)
+        else:
+            self._error(404, "RepoNotFound")
+
+    def _api(self, repository: str, rest: list[str]) -> None:
+        commit = self.server.hub.commit(repository)
+        if len(rest) == 2 and rest[1] not in {"main", commit}:
+            self._error(404, "RevisionNotFound")
+            return
+        entries = [self.server.hub.entry(repository, path) for path in self.server.hub.files(repository)]
+        if rest[:1] == ["tree"]:
+            self._json(entries)
+            return
+        siblings = [
+            {
+                "rfilename": e["path"],
+                "size": e["size"],
+                "blobId": e["oid"],
+                **({"lfs": _lfs(e)} if "lfs" in e else {}),
+            }
+            for e in entries
+        ]
+        self._json({"id": repository, "modelId": repository, "sha": commit, "siblings": siblings, "tags": []})
+
+    def _file(self, repository: str, revision: str, path: str, *, body: bool) -> None:
+        commit = self.server.hub.commit(repository)
+        if revision not in {"main", commit} or path not in self.server.hub.files(repository):
+            self._error(404, "EntryNotFound" if revision in {"main", commit} else "RevisionNotFound")
+            return
+        entry = self.server.hub.entry(repository, path)
+        data = (self.server.hub.repositories[repository] / path).read_bytes()
+        start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").split("-")[0])
+        self.send_response(206 if self.headers.get("Range") else 200)
+        self.send_header("X-Repo-Commit", commit)
+        self.send_header("ETag", f'"{entry["lfs"]["oid"] if "lfs" in entry else entry["oid"]}"')
+        self.send_header("Accept-Ranges", "bytes")
+        if self.headers.get("Range"):
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        self.send_header("Content-Length", str(len(data) - start))
+        self.end_headers()
+        if body:
+            self._send(path, memoryview(data)[start:], start)
+
+    def _send(self, path: str, data: memoryview, start: int) -> None:
+        for offset in range(0, len(data), _PIECE):
+            limit = self.server.hub.cut.get(path)
+            if limit is not None and start + offset >= limit:
+                self.close_connection = True
+                self.connection.close()
                 return
-            entries = [hub.entry(repository, path) for path in hub.files(repository)]
-            if rest[:1] == ["tree"]:
-                self._json(entries)
-                return
-            siblings = [
-                {
-                    "rfilename": e["path"],
-                    "size": e["size"],
-                    "blobId": e["oid"],
-                    **({"lfs": _lfs(e)} if "lfs" in e else {}),
-                }
-                for e in entries
-            ]
-            self._json({"id": repository, "modelId": repository, "sha": commit, "siblings": siblings, "tags": []})
+            piece = data[offset : offset + _PIECE]
+            self.wfile.write(piece)
+            self.server.hub.sent[path] += len(piece)
 
-        def _file(self, repository: str, revision: str, path: str, *, body: bool) -> None:
-            commit = hub.commit(repository)
-            if revision not in {"main", commit} or path not in hub.files(repository):
-                self._error(404, "EntryNotFound" if revision in {"main", commit} else "RevisionNotFound")
-                return
-            entry = hub.entry(repository, path)
-            data = (hub.repositories[repository] / path).read_bytes()
-            start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").split("-")[0])
-            self.send_response(206 if self.headers.get("Range") else 200)
-            self.send_header("X-Repo-Commit", commit)
-            self.send_header("ETag", f'"{entry["lfs"]["oid"] if "lfs" in entry else entry["oid"]}"')
-            self.send_header("Accept-Ranges", "bytes")
-            if self.headers.get("Range"):
-                self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
-            self.send_header("Content-Length", str(len(data) - start))
-            self.end_headers()
-            if body:
-                self._send(path, memoryview(data)[start:], start)
+    def _json(self, value: object) -> None:
+        data = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(data)
 
-        def _send(self, path: str, data: memoryview, start: int) -> None:
-            for offset in range(0, len(data), _PIECE):
-                limit = hub.cut.get(path)
-                if limit is not None and start + offset >= limit:
-                    self.close_connection = True
-                    self.connection.close()
-                    return
-                piece = data[offset : offset + _PIECE]
-                self.wfile.write(piece)
-                hub.sent[path] += len(piece)
-
-        def _json(self, value: object) -> None:
-            data = json.dumps(value).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(data)
-
-        def _error(self, status: int, code: str) -> None:
-            self.send_response(status)
-            self.send_header("X-Error-Code", code)
-            self.send_header("X-Error-Message", code)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-    return Handler
+    def _error(self, status: int, code: str) -> None:
+        self.send_response(status)
+        self.send_header("X-Error-Code", code)
+        self.send_header("X-Error-Message", code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
 
 def _lfs(entry: dict[str, Any]) -> dict[str, Any]:

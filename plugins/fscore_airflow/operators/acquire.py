@@ -120,6 +120,8 @@ class ValidateModel(FscoreOperator):
 
 
 def _reasons(result: ValidationResult) -> str:
-    bad = [f"{check.name}: {check.detail}" for check in result.checks if not check.success and check.severity != "warning"]
+    bad = [
+        f"{check.name}: {check.detail}" for check in result.checks if not check.success and check.severity != "warning"
+    ]
     more = f"; and {len(bad) - _MOST_REASONS} more" if len(bad) > _MOST_REASONS else ""
     return "; ".join(bad[:_MOST_REASONS]) + more

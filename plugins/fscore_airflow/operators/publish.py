@@ -109,13 +109,14 @@ class SplitVersion(FscoreOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """The split's report: bytes rewritten and shared."""
-        from fscore.hub.names import parse_layout
         from fscore.hub.split_version import split_version
+
+        from fscore.hub.names import parse_layout
         from fscore_airflow.hooks.volume import VolumeHook
         from fscore_airflow.refusals import refusals
         from fscore_airflow.reports import report
 
-        context["label"] = self.layout  # type: ignore[typeddict-unknown-key]
+        context["label"] = self.layout
         with refusals(), VolumeHook(self.volume).open() as volume:
             tp, pp, ep = parse_layout(self.layout)
             done = split_version(volume, self.ref, tp=tp, pp=pp, ep=ep, actor=self.actor, progress=self.progress())

@@ -30,11 +30,12 @@ class SyncVersion(FscoreOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """The sync's report: bytes moved, bytes that were there."""
         from fscore.sync.run import sync_versions
+
         from fscore_airflow.hooks.volume import VolumeHook
         from fscore_airflow.refusals import refusals
         from fscore_airflow.reports import report
 
-        context["label"] = f"{self.ref} -> {self.region}"  # type: ignore[typeddict-unknown-key]
+        context["label"] = f"{self.ref} -> {self.region}"
         with (
             refusals(),
             VolumeHook(self.volume).open() as source,
@@ -94,11 +95,12 @@ class WarmVersion(FscoreOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """The warm-up's report: bytes cached before, fetched now, coverage."""
         from fscore.hub.warm import warm
+
         from fscore_airflow.hooks.volume import VolumeHook
         from fscore_airflow.refusals import refusals
         from fscore_airflow.reports import report
 
-        context["label"] = f"{self.ref} in {self.volume}"  # type: ignore[typeddict-unknown-key]
+        context["label"] = f"{self.ref} in {self.volume}"
         with refusals(), VolumeHook(self.volume).open() as volume:
             done = warm(volume, self.ref, rank=self.rank or None, progress=self.progress())
             return self.tell({**report(done), "ref": self.ref, "volume": self.volume})

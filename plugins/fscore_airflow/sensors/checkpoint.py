@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator
 
@@ -45,7 +45,7 @@ class CheckpointSensor(BaseSensorOperator):
         self.quiesce = quiesce
         self.poll = poll
 
-    def execute(self, context: Context) -> NoReturn:
+    def execute(self, context: Context) -> None:
         """Hand the waiting to the triggerer at once: a checkpoint needs two looks in any case."""
         self.log.info("watching %s for a new checkpoint of %s", self.directory, self.ref)
         self.defer(

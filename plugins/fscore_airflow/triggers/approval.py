@@ -86,7 +86,7 @@ class ApprovalTrigger(BaseTrigger):
 
     async def _undelivered(self) -> dict[str, Any] | None:
         row = await sync_to_async(get_hitl_detail_content_detail)(ti_id=UUID(self.ti_id))
-        if not (row.response_received and row.chosen_options):
+        if row is None or not (row.response_received and row.chosen_options):
             return None
         user = row.responded_by_user
         return {
