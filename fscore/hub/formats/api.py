@@ -39,6 +39,10 @@ class FormatError(HubError):
     """A model file that is not what it says it is."""
 
 
+class CutShort(FormatError):
+    """A model file that ends too early: still being written, or damaged."""
+
+
 class UnsafeError(HubError):
     """A model file that could execute code, or leave its directory."""
 

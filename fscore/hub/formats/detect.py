@@ -8,7 +8,7 @@ import msgspec
 
 from fscore.domain.errors import HubError
 from fscore.hub.formats import gguf, safetensors
-from fscore.hub.formats.api import Problem, Source, TensorEntry, UnsafeError, check_relative, read_whole
+from fscore.hub.formats.api import CutShort, Problem, Source, TensorEntry, UnsafeError, check_relative, read_whole
 from fscore.hub.formats.config import ModelConfig, normalise
 from fscore.hub.formats.index import INDEX_SUFFIX, Index, check_duplicates, check_index, parse_index
 from fscore.hub.formats.strict import load_object
@@ -84,6 +84,8 @@ def scan_model(source: Source) -> ModelScan:
                 problems.append(Problem("empty_file", path, f"{path} is empty"))
         except UnsafeError as error:
             problems.append(Problem("unsafe", path, str(error)))
+        except CutShort as error:
+            problems.append(Problem("cut_short", path, str(error)))
         except HubError as error:
             problems.append(Problem("broken_file", path, str(error)))
         problems.extend(_suspicions(path))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 
-from fscore.hub.formats.api import FormatError, RandomReader, TensorEntry, elements_of
+from fscore.hub.formats.api import CutShort, FormatError, RandomReader, TensorEntry, elements_of
 
 MAGIC = b"GGUF"
 _MOST_HEADER = 512 << 20
@@ -50,7 +50,7 @@ class _Cursor:
     def skip(self, length: int) -> None:
         """Pass over `length` bytes."""
         if self.at + length > min(self._reader.size, _MOST_HEADER):
-            raise FormatError(f"{self._file}: cut short inside the header")
+            raise CutShort(f"{self._file}: cut short inside the header")
         self.at += length
 
     def number(self, code: str) -> int:
@@ -72,7 +72,7 @@ class _Cursor:
 
     def _need(self, length: int) -> None:
         if self.at + length > min(self._reader.size, _MOST_HEADER):
-            raise FormatError(f"{self._file}: cut short inside the header")
+            raise CutShort(f"{self._file}: cut short inside the header")
         if not self._base <= self.at <= self.at + length <= self._base + len(self._buffer):
             self._base = self.at
             self._buffer = self._reader.pread(self.at, max(length, 1 << 20))
@@ -143,5 +143,5 @@ def _placed(
     if offset % alignment:
         raise FormatError(f"{file}: tensor {name} is not aligned to {alignment} bytes")
     if start + offset + nbytes > size:
-        raise FormatError(f"{file}: cut short: tensor {name} ends at {start + offset + nbytes}, the file at {size}")
+        raise CutShort(f"{file}: cut short: tensor {name} ends at {start + offset + nbytes}, the file at {size}")
     return TensorEntry(name, dtype, shape, file, start + offset, nbytes)

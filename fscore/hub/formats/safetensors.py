@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from fscore.hub.formats.api import FormatError, RandomReader, TensorEntry, nbytes_of
+from fscore.hub.formats.api import CutShort, FormatError, RandomReader, TensorEntry, nbytes_of
 from fscore.hub.formats.strict import load_object
 
 MAX_HEADER = 100_000_000
@@ -37,15 +37,15 @@ def read_header(reader: RandomReader, file: str = "") -> Header:
     """Read and check one header. Raises FormatError that names the file, and the tensor that lies."""
     size = reader.size
     if size < 8:
-        raise FormatError(f"{file}: {size} bytes are too few for a safetensors file; it is cut short or not one")
+        raise CutShort(f"{file}: {size} bytes are too few for a safetensors file; it is cut short or not one")
     (length,) = struct.unpack("<Q", reader.pread(0, 8))
     if length > MAX_HEADER:
         raise FormatError(f"{file}: header of {length} bytes is above the format's limit; not a safetensors file")
     if 8 + length > size:
-        raise FormatError(f"{file}: header of {length} bytes does not fit the file of {size}; it is cut short")
+        raise CutShort(f"{file}: header of {length} bytes does not fit the file of {size}; it is cut short")
     raw = reader.pread(8, length)
     if len(raw) != length:
-        raise FormatError(f"{file}: only {len(raw)} of {length} header bytes could be read")
+        raise CutShort(f"{file}: only {len(raw)} of {length} header bytes could be read")
     table = _parse(raw, file)
     metadata = _metadata(table.pop(METADATA, {}), file)
     entries = [_entry(name, value, file, 8 + length) for name, value in table.items()]
@@ -125,6 +125,6 @@ def _contiguous(entries: list[TensorEntry], file: str, start: int, size: int) ->
             raise FormatError(f"{file}: tensor {entry.name} overlaps the one before it")
         at = entry.end
     if size < at:
-        raise FormatError(f"{file}: cut short: {size} bytes, but its header says {at}")
+        raise CutShort(f"{file}: cut short: {size} bytes, but its header says {at}")
     if size > at:
         raise FormatError(f"{file}: {size - at} bytes too many at the end: {size}, but its header says {at}")

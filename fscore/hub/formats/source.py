@@ -12,7 +12,6 @@ from fscore.domain.errors import HubError, NotFound
 from fscore.hub.formats.api import RandomReader, UnsafeError, check_relative
 
 if TYPE_CHECKING:
-    from fscore.files.file import VolumeFile
     from fscore.files.filesystem import Filesystem
 
 SKIPPED = frozenset({".fscore", ".git", ".cache", ".locks", "__pycache__"})
@@ -67,10 +66,11 @@ class LocalSource:
     """A model directory on this machine. `within` is how far symbolic links may lead.
 
     By default links stay inside the directory; a snapshot of the Hugging Face cache may point
-    into the blobs of its own repository folder, as that layout does.
+    into the blobs of its own repository folder, as that layout does. `skip_links` passes over links to directories
+    and to nothing instead of refusing them: for a directory where somebody else is at work.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, within: str | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, within: str | None = None, skip_links: bool = False) -> None:
         root = Path(path)
         if not root.is_dir():
             what = "is not a directory" if root.exists() else "does not exist"
@@ -79,6 +79,7 @@ class LocalSource:
         snapshot = _HF_SNAPSHOT.match(str(self._root))
         default = Path(snapshot["repo"]) if snapshot else self._root
         self._within = Path(within).resolve() if within else default
+        self._skip_links = skip_links
 
     @property
     def location(self) -> str:
@@ -108,18 +109,19 @@ class LocalSource:
         found: list[tuple[str, int, int]],
         pending: list[str],
     ) -> None:
-        if entry.is_symlink():
+        link = entry.is_symlink()
+        if link and not self._skip_links:
             self._inside(rel)
         try:
             info = entry.stat()
         except FileNotFoundError:
-            if entry.is_symlink():
+            if link and not self._skip_links:
                 raise UnsafeError(f"{rel} is a link to nothing") from None
             return
         if modes.S_ISDIR(info.st_mode):
-            if entry.name in SKIPPED:
+            if entry.name in SKIPPED or (link and self._skip_links):
                 return
-            if entry.is_symlink():
+            if link:
                 raise UnsafeError(f"{rel} is a link to a directory", hint="copy its files instead")
             pending.append(rel)
         elif modes.S_ISREG(info.st_mode):
@@ -142,27 +144,6 @@ class LocalSource:
         if not (target.is_relative_to(self._root) or target.is_relative_to(self._within)):
             raise UnsafeError(f"{rel} is a link that leaves the model directory")
         return target
-
-
-class VolumeReader:
-    """A file of a volume behind the reader's interface."""
-
-    def __init__(self, file: VolumeFile, size: int) -> None:
-        self._file = file
-        self._size = size
-
-    @property
-    def size(self) -> int:
-        """The length when it was opened."""
-        return self._size
-
-    def pread(self, offset: int, length: int) -> bytes:
-        """Up to `length` bytes through the volume's caches."""
-        return self._file.pread(offset, length)
-
-    def close(self) -> None:
-        """Close the handle."""
-        self._file.close()
 
 
 class VolumeSource:
@@ -210,10 +191,9 @@ class VolumeSource:
         """Open one file for reading at any offset."""
         path = self._inside(check_relative(rel))
         try:
-            file = self._files.open(path, "rb")
+            return self._files.open(path, "rb")
         except NotFound:
             raise HubError(f"{rel} is missing in {self._root}", kind="not_found") from None
-        return VolumeReader(file, self._files.stat(path).size)
 
     def _full(self, rel: str) -> str:
         return f"{self._root.rstrip('/')}/{rel}" if rel else self._root

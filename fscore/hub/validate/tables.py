@@ -17,7 +17,7 @@ from fscore.hub.split.plan import RANK_FILE
 from fscore.hub.validate.scan import TensorStats
 
 Row = dict[str, Any]
-_BROKEN = {"broken_file", "empty_file", "unsafe"}
+_BROKEN = {"broken_file", "cut_short", "empty_file", "unsafe"}
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")
 
 
