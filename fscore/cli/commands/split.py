@@ -39,5 +39,5 @@ def command(
     from fscore.volume import open_volume
 
     with open_volume(volume) as opened, shown(progress, quiet=quiet) as bars:
-        report = split_version(opened, versioned(model, team), tp, pp, ep, user, bars)
+        report = split_version(opened, versioned(model, team), tp=tp, pp=pp, ep=ep, actor=user, progress=bars)
     Output(as_json=as_json, quiet=quiet).report(report, lambda: laid_out(report))

@@ -203,3 +203,27 @@ def test_the_installed_command_does_the_same(cli_volume: str, model: Path, tmp_p
         done = run_fscore(*arguments)
         assert (done.returncode, done.stderr) == (0, b""), arguments
     assert same(tmp_path / "out", model)
+
+
+def test_a_split_shares_what_lies_in_one_piece(fscore: Fscore, cli_volume: str, model: Path, tmp_path: Path) -> None:
+    fscore("push", cli_volume, model, "llm/tiny").ok()
+    report = fscore.json("split", cli_volume, "llm/tiny@1", "--tp", 2, "--pp", 2)
+    assert sorted(report["ranks"]) == ["tp0-pp0", "tp0-pp1", "tp1-pp0", "tp1-pp1"]
+    assert report["bytes_new"] + report["bytes_shared"] == report["bytes_total"]
+    fscore("publish", cli_volume, "llm/tiny@1").ok()
+    assert "split" in fscore.refused(1, "pull", cli_volume, "llm/tiny@1", tmp_path / "none", "--rank", "tp3-pp0")
+    rank = fscore.json("pull", cli_volume, "llm/tiny@1", tmp_path / "rank", "--rank", "tp1-pp1")
+    assert rank["rank"] == "tp1-pp1"
+    assert list((tmp_path / "rank").glob("*.safetensors"))
+    assert "tp2-pp2" in fscore("show", cli_volume, "llm/tiny@1").out
+    assert "divide" in fscore.refused(1, "split", cli_volume, "llm/tiny@1", "--tp", 3)
+
+
+def test_a_warm_cache_covers_the_version(fscore: Fscore, cli_volume: str, model: Path, tmp_path: Path) -> None:
+    fscore("push", cli_volume, model, "llm/tiny").ok()
+    fscore("publish", cli_volume, "llm/tiny@1").ok()
+    cold = fscore.json("warmup", cli_volume, "llm/tiny@1", "--cache-dir", tmp_path / "cache")
+    assert (cold["coverage"], cold["bytes_failed"]) == (1.0, 0)
+    assert cold["bytes_fetched"] == cold["bytes_total"] >= weigh(model)
+    warm = fscore.json("warmup", cli_volume, "llm/tiny@1", "--cache-dir", tmp_path / "cache")
+    assert (warm["coverage"], warm["bytes_fetched"]) == (1.0, 0)
