@@ -99,7 +99,7 @@ def test_there_are_dags() -> None:
 
 @pytest.mark.airflow
 def test_the_plugin_folder_leaves_no_stray_modules(tmp_path: Path) -> None:
-    """Airflow executes every scanned file as a top-level module: only ours may appear, and no name of another library."""
+    """Airflow executes every scanned file as a top-level module: only ours may appear, no other library's name."""
     code = f"""
 import json, sys
 import airflow.plugins_manager as manager
