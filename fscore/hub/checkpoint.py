@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
@@ -20,6 +21,7 @@ from fscore.hub.formats.detect import scan_model
 from fscore.hub.formats.finding import Finding, Folder, compare_steps, read_archive, step_of
 from fscore.hub.formats.index import INDEX_SUFFIX, shard_number
 from fscore.hub.formats.safetensors import read_header
+from fscore.hub.formats.source import LocalSource
 from fscore.hub.formats.strict import load_object
 
 COMPLETE, INCOMPLETE, CORRUPT = "complete", "incomplete", "corrupt"
@@ -84,6 +86,18 @@ def probe(source: Source, folder: str = "") -> CheckpointReport:
         bytes_total=sum(sizes.values()),
         writer={key: value for key, value in finding.writer.items() if value},
     )
+
+
+def probe_path(path: str | Path) -> CheckpointReport:
+    """Judge a directory of this machine, with the trackers and marks beside it. Never raises HubError.
+
+    A directory that cannot be judged now, for instance since it is being made or removed, is incomplete.
+    """
+    folder = Path(path).resolve()
+    try:
+        return probe(LocalSource(folder.parent, only=folder.name, skip_links=True), folder.name)
+    except (HubError, OSError) as error:
+        return CheckpointReport(str(path), "unknown", INCOMPLETE, [str(error)], [], None, {}, 0, 0, False, 0, 0, {})
 
 
 def recognise(sizes: dict[str, int]) -> str:

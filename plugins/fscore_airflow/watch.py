@@ -1,7 +1,7 @@
-"""The rules of a watched checkpoint directory: which child is complete, quiet and new. No Airflow in here.
+"""The rules of a watched checkpoint directory: which checkpoint is complete, quiet and new. No Airflow in here.
 
 Rule 1  complete is what `fscore.hub.checkpoint` proves from commit markers and sizes.
-Rule 2  quiet: names, sizes and times were the same at two looks at least `quiesce` seconds apart.
+Rule 2  quiet: two looks at least `quiesce` seconds apart saw the same files.
 Rule 3  new: no upload event of the model carries the checkpoint's fingerprint.
 """
 
@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from fscore.hub.checkpoint import Checkpoint, probe
 
-from fscore.domain.errors import HubError
+from fscore.hub.checkpoint import CheckpointReport, Observation, discover, observe, probe, settled
 from fscore.hub.formats.source import LocalSource
 from fscore.hub.names import Ref, parse_ref
 from fscore.hub.registry import Registry
@@ -32,54 +31,68 @@ class Watch:
         self._directory = Path(directory)
         self._volume = volume
         self._ref = parse_ref(ref)
-        self._quiesce = quiesce
+        self._quiet_ns = int(quiesce * 1e9)
         self._clock = clock or SystemClock()
-        self._quiet_since: dict[tuple[str, str], float] = {}
+        self._first: dict[str, Observation] = {}
         self._told: dict[str, str] = {}
         self._news: list[str] = []
 
     def look(self) -> dict[str, Any] | None:
         """The report of the oldest checkpoint that may be ingested now, or None."""
-        ready: list[tuple[int, str, dict[str, Any]]] = []
-        seen: dict[tuple[str, str], float] = {}
-        for path in self._candidates():
-            mark = fingerprint(path)
-            since = self._quiet_since.get((str(path), mark), self._clock.monotonic())
-            seen[str(path), mark] = since
-            found = _probe(path)
-            if not found.complete:
-                self._tell(path, f"{path.name} is not complete: {'; '.join(found.problems) or 'no commit marker'}")
-            elif self._clock.monotonic() - since < self._quiesce:
-                self._tell(path, f"{path.name} is complete ({found.format}); waiting {self._quiesce:.0f} s for quiet")
-            elif mark in self._ingested():
-                self._tell(path, f"{path.name} was ingested before")
-            else:
-                ready.append((found.step or 0, path.name, _report(path, mark, found)))
-        self._quiet_since = seen
-        return min(ready, key=lambda item: item[:2])[2] if ready else None
+        if not self._directory.is_dir():
+            self._tell("", f"{self._directory} does not exist yet")
+            return None
+        source = LocalSource(self._directory)
+        folders = discover(source)
+        if not folders:
+            self._tell("", f"{self._directory} holds no checkpoint yet")
+        known: set[str] | None = None
+        for folder in folders:
+            seen = observe(source, self._clock.now_ns(), folder)
+            first = self._first.setdefault(folder, seen)
+            reason = settled(first, seen, quiet_ns=self._quiet_ns)
+            if reason:
+                if first.files != seen.files:
+                    self._first[folder] = seen
+                self._tell(folder, f"{folder or '.'}: {reason}")
+                continue
+            known = self._ingested() if known is None else known
+            if fingerprint(seen) in known:
+                self._tell(folder, f"{folder or '.'} was ingested before")
+                continue
+            found = probe(source, folder)
+            if found.complete:
+                return self._report(folder, seen, found)
+            self._tell(folder, f"{folder or '.'} is {found.verdict} ({found.format}): {'; '.join(found.reasons[:3])}")
+        return None
 
     def news(self) -> list[str]:
         """What changed since the last call, for the log."""
         told, self._news = self._news, []
         return told
 
-    def _candidates(self) -> list[Path]:
-        if not self._directory.is_dir():
-            self._tell(self._directory, f"{self._directory} does not exist yet")
-            return []
-        children = sorted(child for child in self._directory.iterdir() if child.is_dir())
-        visible = [child for child in children if not child.name.startswith(".")]
-        files = any(child.is_file() for child in self._directory.iterdir())
-        return [self._directory, *visible] if files else visible
-
     def _ingested(self) -> set[str]:
         with VolumeHook(self._volume).open(read_only=True, session=False) as volume:
             return ingested(Registry(volume), self._ref)
 
-    def _tell(self, path: Path, line: str) -> None:
-        if self._told.get(str(path)) != line:
-            self._told[str(path)] = line
+    def _tell(self, folder: str, line: str) -> None:
+        if self._told.get(folder) != line:
+            self._told[folder] = line
             self._news.append(line)
+
+    def _report(self, folder: str, seen: Observation, found: CheckpointReport) -> dict[str, Any]:
+        path = str(self._directory / folder)
+        located = Located(uri=path, kind=KIND, path=path, revision=fingerprint(seen))
+        return {
+            "source": msgspec.to_builtins(located),
+            "format": found.format,
+            "step": found.step,
+            "grid": found.grid,
+            "optimizer": found.optimizer,
+            "warnings": found.warnings,
+            "files": found.files,
+            "bytes_total": found.bytes_total,
+        }
 
 
 def ingested(registry: Registry, ref: Ref) -> set[str]:
@@ -90,34 +103,7 @@ def ingested(registry: Registry, ref: Ref) -> set[str]:
     }
 
 
-def fingerprint(path: Path) -> str:
-    """Digest over names, sizes and times of a directory's files."""
-    digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")):
-        try:
-            if not file.is_file():
-                continue
-            stat = file.stat()
-        except FileNotFoundError:
-            continue
-        digest.update(f"{file.relative_to(path)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:32]
-
-
-def _probe(path: Path) -> Checkpoint:
-    try:
-        return probe(path)
-    except HubError as error:
-        return Checkpoint(format="unknown", complete=False, problems=[str(error)])
-
-
-def _report(path: Path, mark: str, found: Checkpoint) -> dict[str, Any]:
-    files = LocalSource(path).files()
-    located = Located(uri=str(path), kind=KIND, path=str(path), revision=mark)
-    return {
-        "source": msgspec.to_builtins(located),
-        "format": found.format,
-        "step": found.step,
-        "files": len(files),
-        "bytes_total": sum(size for _, size in files),
-    }
+def fingerprint(seen: Observation) -> str:
+    """Digest over names, sizes and times of a checkpoint's files."""
+    lines = (f"{path}\0{size}\0{mtime}\n" for path, (size, mtime) in sorted(seen.files.items()))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:32]

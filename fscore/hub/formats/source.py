@@ -67,10 +67,13 @@ class LocalSource:
 
     By default links stay inside the directory; a snapshot of the Hugging Face cache may point
     into the blobs of its own repository folder, as that layout does. `skip_links` passes over links to directories
-    and to nothing instead of refusing them: for a directory where somebody else is at work.
+    and to nothing instead of refusing them: for a directory where somebody else is at work. `only` goes down into
+    that one subdirectory, so that it can be seen with its neighbours' files but without their trees.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, within: str | None = None, skip_links: bool = False) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, within: str | None = None, skip_links: bool = False, only: str = ""
+    ) -> None:
         root = Path(path)
         if not root.is_dir():
             what = "is not a directory" if root.exists() else "does not exist"
@@ -80,6 +83,7 @@ class LocalSource:
         default = Path(snapshot["repo"]) if snapshot else self._root
         self._within = Path(within).resolve() if within else default
         self._skip_links = skip_links
+        self._only = only
 
     @property
     def location(self) -> str:
@@ -119,7 +123,8 @@ class LocalSource:
                 raise UnsafeError(f"{rel} is a link to nothing") from None
             return
         if modes.S_ISDIR(info.st_mode):
-            if entry.name in SKIPPED or (link and self._skip_links):
+            other = self._only and "/" not in rel and rel != self._only
+            if other or entry.name in SKIPPED or (link and self._skip_links):
                 return
             if link:
                 raise UnsafeError(f"{rel} is a link to a directory", hint="copy its files instead")

@@ -112,8 +112,6 @@ def _tracker(folder: Folder, finding: Finding) -> None:
         finding.corrupt.append(f"{TRACKER} says {said[:40]!r}, which is no iteration")
     elif int(said) < finding.step:
         finding.warnings.append(f"{TRACKER} says {said}: this one is newer, its save may not have ended")
-    elif f"iter_{int(said):07d}" not in folder.siblings():
-        finding.warnings.append(f"{TRACKER} says {said}, whose directory is not there")
 
 
 def _latest(folder: Folder, finding: Finding) -> None:
