@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 def read_decision(volume: Volume, ref: str, digest: str) -> dict[str, Any] | None:
     """The first decision about exactly these bytes, or None."""
-    from fscore.hub import approval
+    from fscore.hub.approval import read
     from fscore_airflow.reports import report
 
-    decision = approval.read(volume, ref)
+    decision = read(volume, ref)
     if decision is None or (digest and decision.digest != digest):
         return None
     return report(decision)

@@ -80,7 +80,7 @@ class ApprovalGate(ApprovalOperator):
         return self._finish(context, self._record(context, event))
 
     def _decided_or_requested(self, run_id: str) -> dict[str, Any] | None:
-        from fscore.hub import approval
+        from fscore.hub.approval import request
         from fscore_airflow.hooks.volume import VolumeHook
         from fscore_airflow.ledger import read_decision
         from fscore_airflow.refusals import refusals
@@ -88,7 +88,7 @@ class ApprovalGate(ApprovalOperator):
         with refusals(), VolumeHook(self.volume).open() as volume:
             decision = read_decision(volume, self.ref, self.digest)
             if decision is None:
-                approval.request(
+                request(
                     volume,
                     self.ref,
                     actor=self.uploader or SERVICE,
@@ -123,7 +123,7 @@ class ApprovalGate(ApprovalOperator):
 
     def _record(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         from fscore.domain.errors import HubError
-        from fscore.hub import approval
+        from fscore.hub.approval import decide
         from fscore_airflow.hooks.volume import VolumeHook
         from fscore_airflow.ledger import read_decision
         from fscore_airflow.refusals import refusals
@@ -137,9 +137,7 @@ class ApprovalGate(ApprovalOperator):
         verdict = "approve" if event["chosen_options"] == [self.APPROVE] else "reject"
         with refusals(), VolumeHook(self.volume).open() as volume:
             try:
-                taken = approval.decide(
-                    volume, self.ref, verdict, by=by, reason=reason, digest=self.digest, dag_run_id=run_id
-                )
+                taken = decide(volume, self.ref, verdict, by=by, reason=reason, digest=self.digest, dag_run_id=run_id)
                 return report(taken)
             except HubError as error:
                 standing = read_decision(volume, self.ref, self.digest)

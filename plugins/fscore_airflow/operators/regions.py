@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from fscore_airflow.operators.base import FscoreOperator
+from fscore_airflow.operators.base import SERVICE, FscoreOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -77,30 +77,62 @@ class PlanSync(FscoreOperator):
 
 
 class WarmVersion(FscoreOperator):
-    """Fills this worker's local cache with a version or one rank of a layout, and reports the coverage.
+    """Fills this worker's local cache with a version and its layouts, or with one layout or rank; reports coverage.
 
     :param volume: connection or META-URL.
     :param ref: `team/model@version` or `team/model:alias`.
-    :param rank: `tp0-pp1`; None warms the version itself.
+    :param layout: `tp2-pp2`; only this layout.
+    :param rank: `tp0-pp1`; only this rank.
     """
 
-    template_fields: Sequence[str] = ("volume", "ref", "rank")
+    template_fields: Sequence[str] = ("volume", "ref", "layout", "rank")
 
-    def __init__(self, *, volume: str, ref: str, rank: str | None = None, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        *,
+        volume: str,
+        ref: str,
+        layout: str = "",
+        rank: str = "",
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
         super().__init__(**kwargs)
         self.volume = volume
         self.ref = ref
+        self.layout = layout
         self.rank = rank
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """The warm-up's report: bytes cached before, fetched now, coverage."""
+        """Bytes in the cache and bytes fetched, in all and by layout; blocks that layouts share are fetched once."""
+        from fscore.hub.access import Actor
+        from fscore.hub.registry import Registry
         from fscore.hub.warm import warm
-
         from fscore_airflow.hooks.volume import VolumeHook
         from fscore_airflow.refusals import refusals
-        from fscore_airflow.reports import report
 
         context["label"] = f"{self.ref} in {self.volume}"
-        with refusals(), VolumeHook(self.volume).open() as volume:
-            done = warm(volume, self.ref, rank=self.rank or None, progress=self.progress())
-            return self.tell({**report(done), "ref": self.ref, "volume": self.volume})
+        with refusals(), VolumeHook(self.volume).open(read_only=True, session=False) as volume:
+            layouts = [self.layout]
+            if not self.layout and not self.rank:
+                info = Registry(volume).show(self.ref, Actor(SERVICE, admin=True))
+                layouts += [layout.name for layout in info.layouts]
+            done = {
+                layout: warm(volume, self.ref, rank=self.rank, layout=layout, progress=self.progress())
+                for layout in layouts
+            }
+        total = sum(part.bytes_total for part in done.values())
+        cached = sum(part.bytes_cached for part in done.values())
+        return self.tell(
+            {
+                "ref": self.ref,
+                "volume": self.volume,
+                "rank": self.rank,
+                "bytes_total": total,
+                "bytes_cached": cached,
+                "bytes_fetched": sum(part.bytes_fetched for part in done.values()),
+                "bytes_failed": sum(part.bytes_failed for part in done.values()),
+                "coverage": round(cached / total, 4) if total else 1.0,
+                "layouts": {layout or "-": part.coverage for layout, part in done.items()},
+                "seconds": round(sum(part.seconds for part in done.values()), 3),
+            }
+        )

@@ -85,7 +85,7 @@ class ReportWarmUp(FscoreOperator):
 
         reports = list(self.reports or [])
         total = sum(int(item["bytes_total"]) for item in reports)
-        held = sum(int(item["bytes_cached"]) + int(item["bytes_fetched"]) for item in reports)
+        held = sum(int(item["bytes_cached"]) for item in reports)
         coverage = held / total if total else 1.0
         scale_up = context.get("data_interval_end")
         early = None if scale_up is None else scale_up.timestamp() - SystemClock().now_ns() / 1e9
