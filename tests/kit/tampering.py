@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import struct
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,3 +71,12 @@ def append_tensor(path: Path, name: str, dtype: str, shape: list[int], content: 
     data = path.read_bytes()[start:]
     header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(content)]}
     write_raw(path, header, data + content)
+
+
+def edit_pickle(path: Path, change: Callable[[bytes], bytes]) -> None:
+    """Change the pickle inside a torch archive; the archive stays sound."""
+    with zipfile.ZipFile(path) as archive:
+        entries = [(info.filename, archive.read(info)) for info in archive.infolist()]
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in entries:
+            archive.writestr(name, change(content) if name.endswith("/data.pkl") else content)

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from fscore.hub.formats.api import DTYPE_BITS, CutShort, FormatError, Problem, RandomReader, TensorEntry, elements_of
-from fscore.hub.formats.inert import Inert, Made, Name, Persistent
+from fscore.hub.formats.inert import MOST_BYTES, Inert, Made, Name, Persistent
 
 LOCAL_HEADER, END_RECORD = b"PK\x03\x04", b"PK\x05\x06"
 END_LENGTH = 22
@@ -108,7 +108,12 @@ def read_torch(reader: RandomReader, file: str, *, base: int = 0, size: int | No
         raise FormatError(f"{file}: has no data.pkl, so torch.save did not write it")
     if "byteorder" in payloads and reader.pread(*payloads["byteorder"]) != b"little":
         raise FormatError(f"{file}: was written on a big-endian machine")
-    pickle = Inert(reader.pread(*payloads["data.pkl"]), file)
+    if payloads["data.pkl"][1] > MOST_BYTES:
+        raise FormatError(f"{file}: a pickle of {payloads['data.pkl'][1]} bytes is too large to read")
+    raw = reader.pread(*payloads["data.pkl"])
+    if checksums["data.pkl"] not in {0, zlib.crc32(raw)}:
+        raise FormatError(f"{file}: data.pkl does not match its CRC-32")
+    pickle = Inert(raw, file)
     tensors: list[TensorEntry] = []
     strided: list[str] = []
     for name, made in walk_tensors(pickle.value):

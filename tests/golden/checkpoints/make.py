@@ -82,7 +82,9 @@ def legacy(folder: Path) -> None:
 def distributed(folder: Path) -> None:
     target = folder / "iter_0000020"
     dist_weights(target)
-    args = argparse.Namespace(tensor_model_parallel_size=2, pipeline_model_parallel_size=1, expert_model_parallel_size=1)
+    args = argparse.Namespace(
+        tensor_model_parallel_size=2, pipeline_model_parallel_size=1, expert_model_parallel_size=1
+    )
     torch.save({"args": args, "iteration": 20, "checkpoint_version": 3.0}, target / "common.pt")
     body = {"sharded_backend": "torch_dist", "sharded_backend_version": 1, "common_backend": "torch",
             "common_backend_version": 1}  # fmt: skip
