@@ -4,10 +4,12 @@ from __future__ import annotations
 
 pytest_plugins = [
     "tests.kit.threads",
+    "tests.kit.redis_server",
     "tests.kit.s3_server",  # before those that import from it
     "tests.kit.objects",
     "tests.kit.command",
     "tests.kit.engines",
+    "tests.kit.histories",
     "tests.kit.volumes",
     "tests.kit.models",
 ]

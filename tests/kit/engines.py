@@ -17,7 +17,7 @@ from fscore.runtime.clock import FakeClock
 from tests.kit.invariants import check_engine
 
 UUID = "6b3f0c1e-5a9d-4c7e-9d1b-2f4a8e6c0d13"
-META_ENGINES: list[Any] = ["memory", "sqlite"]
+META_ENGINES: list[Any] = ["memory", "sqlite", pytest.param("redis", marks=pytest.mark.redis)]
 """Engines that every suite of metadata runs on."""
 
 

@@ -1,0 +1,112 @@
+"""The Redis that tests talk to: a server of their own from the Debian package, one a session, one database a test."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+BINARY = "/usr/bin/redis-server"
+DATABASES = 4096
+START_S = 10.0
+
+
+class RedisServer:
+    """A running server on a unix socket in a directory of its own, without persistence unless asked for."""
+
+    def __init__(self, place: Path, *options: str) -> None:
+        self.place = place
+        self.socket = place / "redis.sock"
+        self._options = options
+        self._databases = itertools.count()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process and wait until it answers."""
+        command = [BINARY, "--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.place)]
+        command += ["--save", "", "--appendonly", "no", "--databases", str(DATABASES), *self._options]
+        with (self.place / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        deadline = time.monotonic() + START_S
+        while True:
+            try:
+                with self.client() as client:
+                    client.ping()
+                    return
+            except redis.exceptions.ConnectionError:
+                if time.monotonic() > deadline or self._process.poll() is not None:
+                    self.stop()
+                    pytest.fail(f"redis-server does not start: {(self.place / 'log').read_text()[-500:]}")
+                time.sleep(0.01)
+
+    def stop(self) -> None:
+        """End the process, by its handle."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def url(self, database: int) -> str:
+        """META-URL of one database."""
+        return f"unix://{self.socket}?db={database}"
+
+    def fresh_url(self) -> str:
+        """META-URL of a database that nobody used."""
+        return self.url(next(self._databases))
+
+    def client(self, database: int = 0) -> redis.Redis:
+        """A plain client, for looking and for preparing."""
+        return redis.Redis(unix_socket_path=str(self.socket), db=database, protocol=2)
+
+    def client_of(self, url: str) -> redis.Redis:
+        """A plain client of the database of a URL made here."""
+        return self.client(int(url.rpartition("=")[2]))
+
+
+def missing() -> str:
+    """Why there is no server program; empty when there is one. As root it is installed."""
+    if not Path(BINARY).exists() and os.geteuid() == 0 and shutil.which("apt-get"):
+        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+        subprocess.run(["apt-get", "update", "-qq"], check=False, capture_output=True)
+        install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "redis-server"]
+        subprocess.run(install, check=False, capture_output=True, env=environment)
+    return "" if Path(BINARY).exists() else f"{BINARY} is not installed (apt-get install redis-server)"
+
+
+def need_redis() -> None:
+    """Skip the test, or fail it where REQUIRE_SERVICES=1, when there is no server program."""
+    reason = missing()
+    if reason and os.environ.get("REQUIRE_SERVICES") == "1":
+        pytest.fail(reason)
+    if reason:
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A server for the session. Its directory has a short name, because a socket's path may have 107 bytes only."""
+    need_redis()
+    with tempfile.TemporaryDirectory(prefix="fscore-redis-") as place:
+        server = RedisServer(Path(place))
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> Iterator[str]:
+    """META-URL of an empty database, emptied again afterwards."""
+    url = redis_server.fresh_url()
+    yield url
+    with redis_server.client_of(url) as client:
+        client.flushdb()
