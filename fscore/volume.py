@@ -16,6 +16,7 @@ from fscore.blocks.cache.api import BlockCache
 from fscore.blocks.cache.memory import MemoryCache
 from fscore.blocks.store import BlockStore
 from fscore.domain.caller import Caller
+from fscore.domain.connection import parse_connection
 from fscore.domain.errors import FsError, SettingError, StoreError
 from fscore.domain.setting import Setting
 from fscore.files.filesystem import Filesystem
@@ -63,6 +64,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     bucket: str | None = None
     """Where the objects are for this process, when that is not where the setting says."""
     heartbeat_s: float = 12.0
+    cache_s: float = 1.0
+    """How long entries and attributes that this process saw are believed; peers' changes show that much later."""
     background: bool = True
     durable: bool = True
     patience_s: tuple[float, ...] = VfsOptions().patience_s
@@ -87,6 +90,7 @@ class OptionChanges(TypedDict, total=False):
     attempts: int
     bucket: str | None
     heartbeat_s: float
+    cache_s: float
     background: bool
     durable: bool
     patience_s: tuple[float, ...]
@@ -161,8 +165,9 @@ def open_volume(
 ) -> Volume:
     """Open the volume behind a META-URL, or the one that `volumes.toml` calls `target`.
 
-    `object_store` stands in for the store that the setting names, `meta_engine` for the engine of the URL. Raises SettingError, in one line, for what cannot
-    be a volume or must not be opened by this client, UnavailableError when a server does not answer.
+    `object_store` stands in for the store that the setting names, `meta_engine` for the engine of the URL. Raises
+    SettingError, in one line, for what cannot be a volume or must not be opened by this client, UnavailableError when
+    a server does not answer.
     """
     url, listed = locate(target)
     try:
@@ -178,6 +183,7 @@ def open_volume(
             read_only=chosen.read_only,
             session=chosen.session,
             heartbeat_s=chosen.heartbeat_s,
+            cache_s=chosen.cache_s,
             background=chosen.background,
         )
     except BaseException:
@@ -196,7 +202,7 @@ def locate(target: str) -> tuple[str, dict[str, Any]]:
         return target, {}
     if not _NAME.fullmatch(target) or _looks_like_address(target):
         return f"redis://{target}", {}  # as JuiceFS takes an address without a scheme
-    entry = dict(_volumes().get(target, {}))
+    entry = dict(_volumes().get(target) or _connection(target))
     url = entry.pop("meta", None)
     if not isinstance(url, str):
         known = ", ".join(sorted(_volumes())) or "none"
@@ -224,6 +230,12 @@ def _close_all(closes: Sequence[Callable[[], None]]) -> None:
             first = first or error
     if first is not None:
         raise first
+
+
+def _connection(name: str) -> dict[str, Any]:
+    """What Airflow's environment says about a connection of that name: a task's shell knows the names of its DAG."""
+    text = os.environ.get(f"AIRFLOW_CONN_{name.upper()}")
+    return parse_connection(name, text) if text else {}
 
 
 def _looks_like_address(target: str) -> bool:

@@ -8,6 +8,7 @@ Exit code 1 when a bar is missed.
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import os
 import shutil
@@ -19,12 +20,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from fscore.admin.format import format_volume
 from fscore.hub.pull import pull
 from fscore.hub.push import push
 from fscore.hub.registry import Registry
-from fscore.volume import open_volume
+from fscore.volume import Volume, open_volume
 from fscore_airflow.demo.checkpoints import write_checkpoint
 
 PART = 4 << 20
@@ -53,27 +55,38 @@ def hashed_copy(source: Path, target: Path) -> None:
             os.fdatasync(writer.fileno())
 
 
+def new_volume(work: Path, name: str, **options: Any) -> Volume:
+    """A fresh volume on SQLite and the file store."""
+    url = f"sqlite3://{work}/{name}.db"
+    format_volume(url, name, bucket=str(work / "blocks"))
+    return open_volume(url, **options)
+
+
 def bench_model(work: Path, mib: int, rounds: int) -> Iterator[tuple[str, float]]:
     """Push of new bytes against a hashed copy; pull from a warm disk cache against `cp -r`."""
     model = write_checkpoint(work / "model", "llama", nbytes=mib << 20)
     os.sync()
-    pushes, copies, pulls, plain = [], [], [], []
+    pushes: list[float] = []
+    copies: list[float] = []
+    pulls: list[float] = []
+    plain: list[float] = []
     for turn in range(rounds):
         copies.append(timed(lambda: hashed_copy(model, work / "copy")))
         shutil.rmtree(work / "copy")
-        url = f"sqlite3://{work}/{turn}.db"
-        format_volume(url, f"bench-{turn}", bucket=str(work / "blocks"))
-        with open_volume(url) as volume:
-            pushes.append(timed(lambda volume=volume: push(volume, model, "bench/model", user="bench")))
-    with open_volume(url, cache_dir=str(work / "cache")) as volume:
+        with new_volume(work, f"bench-{turn}") as volume:
+            pushes.append(timed(functools.partial(push, volume, model, "bench/model", user="bench")))
+    with new_volume(work, "warm", cache_dir=str(work / "cache")) as volume:
+        push(volume, model, "bench/model", user="bench")
         Registry(volume).publish("bench/model@1", "bench")
         for turn in range(rounds + 1):
-            seconds = timed(lambda: pull(volume, "bench/model@1", work / "pulled", verify=False))
+            seconds = timed(functools.partial(pull, volume, "bench/model@1", work / "pulled", verify=False))
             if turn:  # the first one fills the cache
                 pulls.append(seconds)
             shutil.rmtree(work / "pulled")
             plain.append(timed(lambda: subprocess.run(["cp", "-r", model, work / "copy"], check=True)))
             shutil.rmtree(work / "copy")
+    for name, found in (("copy", copies), ("push", pushes), ("cp", plain), ("pull", pulls)):
+        print(f"{name:24} {statistics.median(found):10.3f} s  of {' '.join(f'{one:.3f}' for one in found)}")
     yield "push / hashed copy", statistics.median(copies) / statistics.median(pushes)
     yield "warm pull / cp", statistics.median(plain) / statistics.median(pulls)
 

@@ -201,6 +201,21 @@ def test_names_stand_for_urls(fscore: Fscore, cli_volume: str, tmp_path: Path, m
     assert fscore.json("volumes") == {"far": "redis://:***@far:6379/1", "here": cli_volume}
 
 
+def test_names_of_airflow_connections_stand_for_urls(
+    fscore: Fscore, cli_volume: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FSCORE_VOLUMES", str(tmp_path / "none.toml"))
+    extra = {"regions": ["far"], "cache_dir": str(tmp_path / "cache")}
+    connection = {"conn_type": "fscore", "host": cli_volume, "extra": json.dumps(extra)}
+    monkeypatch.setenv("AIRFLOW_CONN_CLOUD_A", json.dumps(connection))
+    monkeypatch.setenv("AIRFLOW_CONN_MAIL", json.dumps({"conn_type": "smtp", "host": "mail"}))
+    monkeypatch.setenv("AIRFLOW_CONN_BROKEN", "{")
+    fscore("mkdir", "cloud_a", "/d").ok()
+    assert fscore("ls", cli_volume).out == "d\n"
+    assert "not of type fscore" in fscore.refused(2, "ls", "mail")
+    assert "no JSON" in fscore.refused(2, "ls", "broken")
+
+
 def test_a_reader_that_leaves_early_is_no_error(fscore: Fscore, cli_volume: str, tree: Path) -> None:
     import subprocess
     import sys
