@@ -66,7 +66,7 @@ class BlockStore:
         self.metrics = metrics or Metrics()
         self._codec = codec_for(compression)
         self._hash_prefix = hash_prefix
-        self._ranged = isinstance(self._codec, Plain)
+        self._ranged = isinstance(self._codec, Plain) and objects.reads_parts
         self._uploads = Pool("upload", upload_threads)
         self._fetches = Pool("fetch", fetch_threads)
         self._ahead = Pool("prefetch", max(1, fetch_threads // 2))

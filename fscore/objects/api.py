@@ -40,6 +40,11 @@ class ObjectStore(ABC):
     location: str = ""
     """Where the objects are, for people and messages; holds no secret."""
 
+    @property
+    def reads_parts(self) -> bool:
+        """Whether a part of an object can be read without the rest."""
+        return True
+
     @abstractmethod
     def put(self, key: str, data: Buffer) -> None:
         """Store `data` whole; when this returns it is durable, when it raises the key is as before or whole."""

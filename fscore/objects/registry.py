@@ -7,6 +7,7 @@ import os
 from fscore.domain.errors import SettingError
 from fscore.objects.api import ObjectStore
 from fscore.objects.wrap.prefixed import Prefixed
+from fscore.objects.wrap.sharded import Sharded
 
 STORAGES = ("file", "s3", "minio", "memory")
 
@@ -19,14 +20,29 @@ def open_store(
     secret_key: str = "",
     session_token: str = "",
     prefix: str = "",
+    shards: int = 0,
     durable: bool = True,
 ) -> ObjectStore:
     """The store of that kind at `bucket`, seen from below `prefix`. SettingError for what cannot be one.
 
+    With `shards` above 1 `bucket` holds a `%d` and the keys, which must carry the volume's name by then, are spread.
     `durable=False` lets the `file` store skip fsync: faster, and a power cut may lose what was acknowledged.
     """
-    store = _driver(setting_storage.lower(), bucket, access_key, secret_key, session_token, durable)
+
+    def driver(place: str) -> ObjectStore:
+        return _driver(setting_storage.lower(), place, access_key, secret_key, session_token, durable)
+
+    store = Sharded([driver(place) for place in _shards(bucket, shards)]) if shards > 1 else driver(bucket)
     return Prefixed(store, prefix) if prefix else store
+
+
+def _shards(bucket: str, shards: int) -> list[str]:
+    """The buckets of a sharded volume: its address with one printf verb for the number (format 5.1)."""
+    try:
+        places = [bucket % number for number in range(shards)]
+    except (TypeError, ValueError) as error:
+        raise SettingError(f"bucket {bucket!r} of a volume with {shards} shards needs one %d") from error
+    return places
 
 
 def _driver(storage: str, bucket: str, access: str, secret: str, token: str, durable: bool) -> ObjectStore:

@@ -15,6 +15,11 @@ class Wrapper(ObjectStore):
         self.inner = inner
         self.location = inner.location
 
+    @property
+    def reads_parts(self) -> bool:
+        """Passed on."""
+        return self.inner.reads_parts
+
     def put(self, key: str, data: Buffer) -> None:
         """Passed on."""
         self.inner.put(key, data)
