@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from fscore.hub.registry import Registry
 from fscore.runtime.clock import FakeClock
 from fscore.volume import open_volume
 from fscore_airflow.watch import Watch
-
 from tests.airflow.conftest import Clouds
 
 pytestmark = pytest.mark.airflow
@@ -37,7 +37,7 @@ def test_a_checkpoint_is_taken_when_complete_and_quiet(
 
     shutil.copytree(mini("llama"), watched / "step-200")
     shutil.copytree(mini("llama"), watched / "step-100")
-    shard = sorted((watched / "step-100").glob("*.safetensors"))[-1]
+    shard = max((watched / "step-100").glob("*.safetensors"))
     held = shard.read_bytes()
     shard.unlink()
     assert watch.look() is None

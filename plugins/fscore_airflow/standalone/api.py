@@ -147,4 +147,7 @@ def _quote(run_id: str) -> str:
 
 
 def _log_line(entry: Json) -> str:
-    return str(entry.get("event", entry)) if isinstance(entry, dict) else str(entry)
+    if not isinstance(entry, dict):
+        return str(entry)
+    errors = [f"{item.get('exc_type')}: {item.get('exc_value')}" for item in entry.get("error_detail") or []]
+    return " | ".join([str(entry.get("event", entry)), *errors])

@@ -103,7 +103,7 @@ class Supervisor:
 
     def leftovers(self) -> list[psutil.Process]:
         """Processes that belong to this home: in a session of one of its mains, or with its AIRFLOW_HOME."""
-        sessions = set(self._state().get("mains", {}).values()) if self.home.state_file.exists() else set()
+        sessions = self._sessions() if self.home.state_file.exists() else set()
         marker = f"AIRFLOW_HOME={self.home.path}".encode()
         return [process for process in psutil.process_iter() if _belongs(process, sessions, marker)]
 
@@ -136,7 +136,7 @@ class Supervisor:
 
     def _launch(self, port: int) -> None:
         env = self.home.environment()
-        mains: dict[str, int] = {}
+        mains: dict[str, tuple[int, float]] = {}
         for name, arguments in MAINS.items():
             with (self.home.logs / f"{name}.log").open("ab") as log:
                 process = subprocess.Popen(  # noqa: S603
@@ -147,9 +147,9 @@ class Supervisor:
                     stderr=log,
                     start_new_session=True,
                 )
-            mains[name] = process.pid
+            mains[name] = (process.pid, psutil.Process(process.pid).create_time())
             # Written after each one, so that a crash in between leaves nobody unknown.
-            write_private(self.home.state_file, json.dumps({"port": port, "mains": mains}) + "\n")
+            write_private(self.home.state_file, json.dumps({"port": port, "boot": _boot(), "mains": mains}) + "\n")
         self.say(f"started {', '.join(mains)}")
 
     def _wait_healthy(self, began: float, started_at: float, timeout: float) -> None:
@@ -193,15 +193,21 @@ class Supervisor:
 
     def _mains(self) -> dict[str, psutil.Process]:
         found: dict[str, psutil.Process] = {}
-        for name, pid in self._state().get("mains", {}).items():
-            try:
-                process = psutil.Process(pid)
-                # A recycled id must not be taken for ours: our mains lead their sessions.
-                if process.status() != psutil.STATUS_ZOMBIE and os.getsid(pid) == pid and _is_airflow(process):
-                    found[name] = process
-            except (psutil.Error, OSError):
-                continue
+        for name, (pid, created) in self._launched().items():
+            process = _process(pid, created)
+            if process is not None:
+                found[name] = process
         return found
+
+    def _sessions(self) -> set[int]:
+        """Sessions that our mains lead or led. An id is not given away while its session has members."""
+        launched = self._launched().values()
+        return {pid for pid, created in launched if not psutil.pid_exists(pid) or _process(pid, created) is not None}
+
+    def _launched(self) -> dict[str, tuple[int, float]]:
+        state = self._state()
+        # After a reboot the same numbers belong to others.
+        return dict(state["mains"]) if state.get("boot") == _boot() else {}
 
     def _state(self) -> dict[str, Any]:
         try:
@@ -233,8 +239,14 @@ def _healthy_since(api: AirflowApi, started_at: float) -> set[str]:
     return healthy
 
 
-def _is_airflow(process: psutil.Process) -> bool:
-    return any("airflow" in word for word in process.cmdline())
+def _process(pid: int, created: float) -> psutil.Process | None:
+    """The live process with that id that began then; None when it ended, or another one has the id now."""
+    try:
+        process = psutil.Process(pid)
+        same = abs(process.create_time() - created) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return None
+    return process if same else None
 
 
 def _belongs(process: psutil.Process, sessions: set[int], marker: bytes) -> bool:
@@ -244,10 +256,14 @@ def _belongs(process: psutil.Process, sessions: set[int], marker: bytes) -> bool
         if process.status() == psutil.STATUS_ZOMBIE:
             return False
         if os.getsid(process.pid) in sessions:
-            return _is_airflow(process) or process.ppid() in sessions
+            return True
         return marker in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
     except (psutil.Error, OSError):
         return False
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def _signal(action: Callable[[], None]) -> None:
