@@ -5,6 +5,7 @@ from __future__ import annotations
 pytest_plugins = [
     "tests.kit.threads",
     "tests.kit.redis_server",
+    "tests.kit.golden",
     "tests.kit.s3_server",  # before those that import from it
     "tests.kit.objects",
     "tests.kit.command",
