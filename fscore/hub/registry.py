@@ -91,7 +91,7 @@ class Registry:
             parsed, Action.PUBLISH, who, guard, extra={"alias": alias}, request_id=request_id, dag_run_id=dag_run_id
         )
         version = self.ledger.version(parsed)
-        self._make_visible(parsed)
+        self._make_visible(parsed, version)
         wanted = alias or str((version.upload.extra if version.upload else {}).get("alias", ""))
         if wanted and self.ledger.history(parsed).aliases.get(wanted) != parsed.version:
             self.set_alias(parsed, wanted, who)
@@ -178,15 +178,21 @@ class Registry:
             return
         granted = approval.decision_of(ref, version)
         assert granted is not None
-        if granted.digest != version.digest or granted.layouts != approval.present_layouts(self.ledger, ref):
+        present = approval.present_layouts(self.ledger, ref)
+        same = all(present.get(name) == digest for name, digest in granted.layouts.items())
+        if granted.digest != version.digest or not same:
             raise HubError(f"{ref} is not what was approved", kind="conflict", hint="push and ask again")
 
-    def _make_visible(self, ref: Ref) -> None:
-        """Move layouts, then the version, out of the drafts. Every step may have been done before."""
+    def _make_visible(self, ref: Ref, version: VersionState) -> None:
+        """Move layouts, then the version, out of the drafts. Every step may have been done before.
+
+        Where a decision was taken, only the layouts that it names go along.
+        """
         number = ref.version or 0
-        files = self._files
-        files.mkdir(names.model_dir(ref.team, ref.model), parents=True, exist_ok=True)
-        for layout in [*self.ledger.layouts(ref), ""]:
+        self._files.mkdir(names.model_dir(ref.team, ref.model), parents=True, exist_ok=True)
+        granted = approval.decision_of(ref, version)
+        layouts = [name for name in self.ledger.layouts(ref) if granted is None or name in granted.layouts]
+        for layout in [*layouts, ""]:
             draft = names.draft_dir(ref.team, ref.model, number, layout)
             target = f"{names.model_dir(ref.team, ref.model)}/{names.entry(number, layout)}"
             move_frozen(self.ledger, draft, target)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Final
 
 import xxhash
@@ -94,6 +94,13 @@ class Staging:
         part = f"{self._parts}/{secrets.token_hex(8)}"
         self._fs.write_atomic(part, data, replace=False)
         self._fs.rename(part, target)
+
+    def prune(self, wanted: Collection[str]) -> None:
+        """Remove whatever lies among the files but is none of these (what a killed writer left)."""
+        for _, _, others in self._fs.walk(self.files):
+            for found in others:
+                if found.path.removeprefix(f"{self.files}/") not in wanted:
+                    self._fs.unlink(found.path, skip_trash=True)
 
     def finish(self, target: str, frozen: Sequence[str]) -> None:
         """Freeze the files named and the directories they lie in, then move all to `target` by one rename.
