@@ -91,7 +91,7 @@ def scan_model(source: Source) -> ModelScan:
         problems.extend(_suspicions(path))
     for index in indexes:
         problems.extend(check_index(index, tensors, sizes))
-    problems.extend(check_duplicates(tensors))
+    problems.extend(check_duplicates(tensors, indexes))
     config, trouble = _config(source, sizes)
     problems.extend(trouble)
     files = tuple(ScannedFile(path, size, kind := kind_of(path), _MEDIA[kind]) for path, size in listed)
@@ -107,7 +107,7 @@ def kind_of(path: str) -> str:
         return "tokenizer"
     if name.endswith((".py", *BINARY_SUFFIXES)):
         return "code"
-    if name.endswith((".md", ".txt", ".pdf", ".png", ".jpg", ".svg")) or name.startswith(("license", "notice")):
+    if name.endswith((".md", ".txt", ".pdf", ".png", ".jpg", ".svg")) or name.startswith((".", "license", "notice")):
         return "doc"
     if name.endswith((".parquet", ".csv", ".jsonl", ".arrow")):
         return "dataset"

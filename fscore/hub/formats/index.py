@@ -77,17 +77,33 @@ def check_index(index: Index, tensors: Iterable[TensorEntry], sizes: Mapping[str
     return problems
 
 
-def check_duplicates(tensors: Iterable[TensorEntry]) -> list[Problem]:
-    """Tensor names that two files of one folder hold."""
+def check_duplicates(tensors: Iterable[TensorEntry], indexes: Iterable[Index] = ()) -> list[Problem]:
+    """Tensor names that two files of one set hold."""
+    groups = Groups(indexes)
     first: dict[tuple[str, str], str] = {}
     problems: list[Problem] = []
     for entry in tensors:
-        key = (entry.file.rpartition("/")[0], entry.name)
-        other = first.setdefault(key, entry.file)
+        other = first.setdefault((groups.of(entry.file), entry.name), entry.file)
         if other != entry.file:
             detail = f"tensor {entry.name} is in {other} and again in {entry.file}"
             problems.append(Problem("duplicate_tensor", entry.name, detail))
     return problems
+
+
+class Groups:
+    """Which files make one set of weights: those an index names; a folder's files without an index; else each alone.
+
+    So a variant beside the indexed shards (`model.fp16.safetensors`, `consolidated.safetensors`) is no duplicate.
+    """
+
+    def __init__(self, indexes: Iterable[Index]) -> None:
+        self._named = {index.file.rpartition("/")[0]: set(index.weight_map.values()) for index in indexes}
+
+    def of(self, file: str) -> str:
+        """A name for the set that a file is in: its folder, or itself when it stands alone."""
+        folder = file.rpartition("/")[0]
+        alone = folder in self._named and file not in self._named[folder]
+        return file if alone else folder
 
 
 def shard_number(path: str) -> tuple[str, int, int] | None:

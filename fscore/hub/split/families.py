@@ -302,6 +302,9 @@ def _missing_in_layer(family: Family, config: ModelConfig, held: dict[str, set[i
     begun = {kind: patterns for kind, patterns in kinds.items() if any(pattern in held for pattern in patterns)}
     if kinds and not begun:
         return [*missing, "an MLP or experts"]
+    routers = [rule.pattern for rule in family.rules if rule.dims[0] == "e"]
+    if any(EXPERT in pattern for patterns in begun.values() for pattern in patterns) and not held.keys() & set(routers):
+        missing.append(routers[0])
     for patterns in begun.values():
         for pattern in patterns:
             if EXPERT in pattern:

@@ -12,6 +12,7 @@ from fscore.domain.errors import HubError
 from fscore.hub.formats.api import DTYPE_BITS, Problem, Source, TensorEntry, nbytes_of, read_whole
 from fscore.hub.formats.config import ModelConfig
 from fscore.hub.formats.detect import ModelScan
+from fscore.hub.formats.index import Groups
 from fscore.hub.split.families import FAMILIES, Family, expected_shape, missing_names
 from fscore.hub.split.plan import RANK_FILE
 from fscore.hub.validate.scan import TensorStats
@@ -46,13 +47,15 @@ def build_tables(scan: ModelScan, stats: Sequence[TensorStats], source: Source) 
 
 def _tensor_rows(scan: ModelScan, stats: Sequence[TensorStats], family: Family | None) -> list[Row]:
     gaps = _gaps(scan.tensors)
+    groups = Groups(scan.indexes)
     indexed = {_folder(index.file) for index in scan.indexes}
     placed = {(_folder(index.file), name): file for index in scan.indexes for name, file in index.weight_map.items()}
+    model = scan.model
     rows: list[Row] = []
     for entry, numbers in zip(scan.tensors, stats, strict=True):
-        folder = _folder(entry.file)
+        folder = groups.of(entry.file)
         key = (folder, entry.name)
-        expected = _expected(entry, scan.model, family)
+        expected = _expected(entry, model, family, proper=folder == "")
         rows.append({
             "name": f"{folder}/{entry.name}" if folder else entry.name,
             "dtype": entry.dtype,
@@ -98,8 +101,10 @@ def _gaps(tensors: Iterable[TensorEntry]) -> dict[tuple[str, str], int]:
     return gaps
 
 
-def _expected(entry: TensorEntry, config: ModelConfig, family: Family | None) -> tuple[int, ...] | None:
-    if family is None or "/" in entry.file or not entry.file.endswith(".safetensors"):
+def _expected(
+    entry: TensorEntry, config: ModelConfig, family: Family | None, *, proper: bool
+) -> tuple[int, ...] | None:
+    if family is None or not proper or not entry.file.endswith(".safetensors"):
         return None
     found = family.match(entry.name)
     return expected_shape(found.rule, config) if found else None
@@ -135,7 +140,8 @@ def _file_rows(scan: ModelScan) -> list[Row]:
 
 def _model_row(scan: ModelScan, family: Family | None, source: Source) -> Row:
     config = scan.model
-    top = [entry for entry in scan.tensors if "/" not in entry.file]
+    groups = Groups(scan.indexes)
+    top = [entry for entry in scan.tensors if groups.of(entry.file) == ""]
     broken = any(problem.kind in _BROKEN or problem.kind == "missing_shard" for problem in scan.problems)
     embedding = next((entry for entry in top if entry.name.endswith(_EMBEDDINGS) and len(entry.shape) == 2), None)
     judged = family is not None and bool(family.rules) and not broken and bool(top) and bool(scan.config)

@@ -40,7 +40,8 @@ class Memory:
 
 
 def made(plan: SplitPlan, folder: Path) -> dict[str, bytes]:
-    source, files = LocalSource(folder), {}
+    source = LocalSource(folder)
+    files: dict[str, bytes] = {}
     for rank in plan.ranks:
         for file in rank.files:
             files[f"{rank.name}/{file.path}"] = b"".join(materialise(file, source, files))
