@@ -19,9 +19,7 @@ def command(
         str,
         typer.Argument(metavar="META-URL", help="Where the tree lives: sqlite3:///abs/meta.db, redis://host:6379/1."),
     ],
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="The volume's name; also its prefix in the object storage.")
-    ],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The volume's name, and its prefix in the storage.")],
     *,
     storage: Annotated[str, typer.Option(help="Kind of object storage: file, s3, minio, memory.")] = "file",
     bucket: Annotated[
@@ -72,6 +70,6 @@ def command(
         secret_key=secret_key,
         session_token=session_token,
     )
-    report = {"name": setting.name, "uuid": setting.uuid, "storage": setting.storage, "bucket": setting.bucket}
-    text = f"volume {setting.name} ({setting.uuid}) is ready: {setting.storage} at {setting.bucket}"
+    report = {name: getattr(setting, name) for name in ("name", "uuid", "storage", "bucket")}
+    text = "volume {name} ({uuid}) is ready: {storage} at {bucket}".format(**report)
     Output(as_json=as_json, quiet=quiet).report(report, lambda: [text])
