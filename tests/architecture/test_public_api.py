@@ -47,8 +47,8 @@ FIELDS = {
 METHODS = {
     "fscore.files.filesystem:Filesystem": (
         "chmod chown clone compose copy_range create exists getxattr info is_dir is_file link listdir listxattr mkdir "
-        "open read_bytes readlink removexattr rename rmdir rmtree scandir set_immutable setxattr stat statfs symlink sync "
-        "truncate unlink utime walk write_atomic write_bytes"
+        "open read_bytes readlink removexattr rename rmdir rmtree scandir set_immutable setxattr stat statfs symlink "
+        "sync truncate unlink utime walk write_atomic write_bytes"
     ),
     "fscore.hub.registry:Registry": (
         "deprecate log models publish record_validation remove_alias resolve revoke set_alias show verify_log versions"
