@@ -85,10 +85,15 @@ class Reference:
             short = -len(whole) % unit
             padded = np.concatenate([whole, np.zeros((short, *whole.shape[1:]), whole.dtype)])
             return np.split(padded, tp)[t]
-        if re.search(r"[kv]_proj", name):
+        if re.search(r"\.[kv]_proj", name):
             heads = whole.reshape(self.kv, self.head_dim, *whole.shape[1:])
             mine = heads[t // (tp // self.kv)][None] if self.kv < tp else np.split(heads, tp)[t]
             return mine.reshape(-1, *whole.shape[1:])
+        if "qkv_proj" in name:
+            edges = [self.heads * self.head_dim, (self.heads + self.kv) * self.head_dim]
+            return np.concatenate([np.split(part, tp)[t] for part in np.split(whole, edges)])
+        if "gate_up_proj" in name:
+            return np.concatenate([np.split(half, tp)[t] for half in np.split(whole, 2)])
         if self.kind == "gpt2":
             return self._gpt2(name, whole, tp, t)
         if re.search(r"q_proj|gate_proj|up_proj|\.w1\.|\.w3\.|self\.(query|key|value)|intermediate\.dense", name):

@@ -134,6 +134,22 @@ def qwen3(size: Size) -> Blueprint:
     return Blueprint(_common(size, "qwen3", "Qwen3ForCausalLM"), _decoder(size, layer), "BF16")
 
 
+def phi3(size: Size) -> Blueprint:
+    """Phi-3: q, k and v in one tensor, gate and up in another."""
+    h, q, kv = size.hidden, size.heads * size.head_dim, size.kv_heads * size.head_dim
+
+    def layer(at: str) -> Tensors:
+        return [
+            (f"{at}.self_attn.qkv_proj.weight", (q + 2 * kv, h)),
+            (f"{at}.self_attn.o_proj.weight", (h, q)),
+            (f"{at}.mlp.gate_up_proj.weight", (2 * size.inner, h)),
+            (f"{at}.mlp.down_proj.weight", (h, size.inner)),
+        ]
+
+    config = {**_common(size, "phi3", "Phi3ForCausalLM"), "pad_token_id": 0}
+    return Blueprint(config, _decoder(size, layer), "BF16")
+
+
 def gemma(size: Size) -> Blueprint:
     """Gemma: tied embeddings."""
     tied = _tied(size)
@@ -297,6 +313,7 @@ FAMILIES: dict[str, Callable[[Size], Blueprint]] = {
     "mistral": mistral,
     "qwen2": qwen2,
     "qwen3": qwen3,
+    "phi3": phi3,
     "gemma": gemma,
     "gemma2": gemma2,
     "mixtral": mixtral,

@@ -13,14 +13,14 @@ from safetensors import safe_open
 
 from fscore.hub.formats.api import TensorEntry
 from fscore.hub.formats.detect import scan_model
-from fscore.hub.formats.safetensors import read_header
+from fscore.hub.formats.safetensors import build_header, read_header
 from fscore.hub.formats.source import LocalSource
 from fscore.hub.split.plan import FilePlan, SplitOptions, SplitPlan, plan_split
 from fscore.hub.split.write import materialise
-from tests.kit.split_reference import Reference
+from tests.kit.split_reference import Reference, load
 
 GRIDS = [(1, 1), (1, 2), (1, 4), (2, 1), (2, 2), (2, 4), (4, 1), (4, 2), (4, 4)]
-DENSE = ["llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gpt2", "bert"]
+DENSE = ["llama", "mistral", "qwen2", "qwen3", "phi3", "gemma", "gemma2", "gpt2", "bert"]
 MOE = ["mixtral", "qwen3_moe"]
 
 
@@ -91,6 +91,29 @@ def test_expert_family(mini: Callable[[str], Path], family: str, ep: int) -> Non
 def test_experts_divide_unevenly(mini: Callable[[str], Path]) -> None:
     folder = mini("mixtral")
     check(plan_split(scan_model(LocalSource(folder)), 1, 1, 3), folder, Reference(folder))
+
+
+def test_experts_stacked_in_one_tensor(tmp_path: Path, mini: Callable[[str], Path]) -> None:
+    """`[E, 2I, H]` and `[E, H, I]`: whole experts over expert ranks, each one's gate and up over tensor ranks."""
+    whole = load(mini("qwen3_moe"))
+    at = "model.layers.1.mlp.experts"
+    up = np.stack([np.concatenate([whole[f"{at}.{e}.{n}_proj.weight"] for n in ("gate", "up")]) for e in range(4)])
+    down = np.stack([whole[f"{at}.{e}.down_proj.weight"] for e in range(4)])
+    folder = tmp_path / "stacked"
+    shutil.copytree(mini("qwen3_moe"), folder, ignore=shutil.ignore_patterns("model*"))
+    header = {f"{at}.gate_up_proj": up, f"{at}.down_proj": down}
+    entries = [(name, "BF16", array.shape) for name, array in header.items()]
+    content = b"".join(array.tobytes() for array in header.values())
+    (folder / "model.safetensors").write_bytes(build_header(entries) + content)
+    plan = plan_split(scan_model(LocalSource(folder)), 2, 1, 2)
+    files = made(plan, folder)
+    for rank in plan.ranks:
+        found = read_header(Memory(files[f"{rank.name}/model.safetensors"]), "x").entries
+        held = {entry.name: files[f"{rank.name}/model.safetensors"][entry.offset : entry.end] for entry in found}
+        mine, (t, width) = slice(2 * rank.rank.ep, 2 * rank.rank.ep + 2), (rank.rank.tp, up.shape[1] // 4)
+        halves = [half[mine, t * width : (t + 1) * width] for half in np.split(up, 2, axis=1)]
+        assert held[f"{at}.gate_up_proj"] == np.concatenate(halves, axis=1).tobytes()
+        assert held[f"{at}.down_proj"] == np.ascontiguousarray(np.split(down[mine], 2, axis=2)[t]).tobytes()
 
 
 def test_more_ranks_than_key_value_heads(mini: Callable[[str], Path]) -> None:
