@@ -141,7 +141,7 @@ class Registry:
             if number == parsed.version:
                 self.ledger.note(Ref(parsed.team, parsed.model), "alias", who, extra={"alias": alias})
                 settle_alias(self.ledger, parsed, alias)
-        self._withdraw(parsed)
+        withdraw(self.ledger, parsed)
         return self._info(parsed)
 
     def record_validation(self, ref: str | Ref, result: object, actor: str | Actor) -> VersionInfo:
@@ -196,14 +196,6 @@ class Registry:
             draft = names.draft_dir(ref.team, ref.model, number, layout)
             target = f"{names.model_dir(ref.team, ref.model)}/{names.entry(number, layout)}"
             move_frozen(self.ledger, draft, target)
-
-    def _withdraw(self, ref: Ref) -> None:
-        number = ref.version or 0
-        top = names.revoked_dir(ref.team, ref.model)
-        self._files.mkdir(top, parents=True, exist_ok=True)
-        for layout in ["", *self.ledger.layouts(ref)]:
-            entry = names.entry(number, layout)
-            move_frozen(self.ledger, f"{names.model_dir(ref.team, ref.model)}/{entry}", f"{top}/{entry}")
 
     def _model(self, ref: Ref) -> ModelInfo:
         history = self.ledger.history(ref)
@@ -267,6 +259,16 @@ def settle_alias(ledger: Ledger, ref: Ref, alias: str) -> None:
             ledger.files.rename(fresh, link)
         else:
             ledger.files.unlink(link, skip_trash=True)
+
+
+def withdraw(ledger: Ledger, ref: Ref) -> None:
+    """Take a revoked version and its layouts out of every reader's way, the version first. Repeats are harmless."""
+    number = ref.version or 0
+    top = names.revoked_dir(ref.team, ref.model)
+    ledger.files.mkdir(top, parents=True, exist_ok=True)
+    for layout in ["", *ledger.layouts(ref)]:
+        entry = names.entry(number, layout)
+        move_frozen(ledger, f"{names.model_dir(ref.team, ref.model)}/{entry}", f"{top}/{entry}")
 
 
 def move_frozen(ledger: Ledger, source: str, target: str) -> None:
