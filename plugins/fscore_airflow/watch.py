@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from fscore.domain.errors import HubError
 from fscore.hub.checkpoint import CheckpointReport, Observation, discover, observe, probe, settled
 from fscore.hub.formats.source import LocalSource
 from fscore.hub.names import Ref, parse_ref
@@ -43,7 +44,11 @@ class Watch:
             self._tell("", f"{self._directory} does not exist yet")
             return None
         source = LocalSource(self._directory)
-        folders = discover(source)
+        try:
+            folders = discover(source)
+        except HubError as error:
+            self._tell("", f"{self._directory} cannot be read yet: {error}")
+            return None
         if not folders:
             self._tell("", f"{self._directory} holds no checkpoint yet")
         known: set[str] | None = None

