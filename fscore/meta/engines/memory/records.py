@@ -163,8 +163,9 @@ class MemoryTxn(MemoryView):
         self._stage(_remove, self._store.edges, parent, name)
 
     def append(self, ino: int, index: int, records: Sequence[SliceRecord], *, if_exists: bool = False) -> None:
-        """See `MetaTxn`."""
-        self._stage(self._append, ino, index, tuple(records), if_exists)
+        """See `MetaTxn`. Nothing to append makes no list."""
+        if records:
+            self._stage(self._append, ino, index, tuple(records), if_exists)
 
     def _append(self, ino: int, index: int, records: tuple[SliceRecord, ...], if_exists: bool) -> None:
         chunks = self._store.chunks.get(ino, {})

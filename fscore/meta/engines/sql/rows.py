@@ -21,16 +21,6 @@ PAIR: Final = struct.Struct(">QI")
 KINDS: Final = {int(kind): kind for kind in Kind}
 
 
-def split_ns(time_ns: int) -> tuple[int, int]:
-    """Nanoseconds as (microseconds, the nanoseconds that are left)."""
-    return divmod(time_ns, 1000)
-
-
-def join_ns(micros: int, nanos: int) -> int:
-    """The nanoseconds that `split_ns` split."""
-    return micros * 1000 + nanos
-
-
 def attr_of(row: Sequence[int]) -> Attr:
     """The attributes in a row of `NODE_COLUMNS` without the inode; NULL reads as 0."""
     kind, flags, mode, uid, gid, atime, mtime, ctime, atimensec, mtimensec, ctimensec = row[:11]

@@ -1,0 +1,447 @@
+"""The Redis engine against a real server: round trips, races, lost connections, what the server must be."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from operator import methodcaller
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import redis
+
+from fscore.domain.attr import Attr, Kind
+from fscore.domain.caller import Caller
+from fscore.domain.errors import CorruptError, Exists, NotFound, SettingError, UnavailableError
+from fscore.domain.ids import ROOT
+from fscore.domain.setting import Setting
+from fscore.domain.slices import SliceRecord
+from fscore.meta.engines.redis import link as links
+from fscore.meta.engines.redis.engine import RedisEngine, open_redis
+from fscore.meta.engines.redis.keys import Keys
+from fscore.meta.engines.redis.link import Address, Link
+from fscore.meta.service import MetaService
+from fscore.meta.txn import Edge, MetaTxn, SupportsResolve, want_edge, want_node
+from fscore.runtime.clock import FakeClock
+from tests.kit.redis_server import RedisServer, need_redis
+
+pytestmark = pytest.mark.redis
+
+ROOT_USER = Caller.root()
+ROOT_ATTR = Attr(Kind.DIRECTORY, 0o777, nlink=2, length=4096, parent=1)
+FILE = Attr(Kind.FILE, 0o644, parent=1)
+
+
+@pytest.fixture
+def engine(redis_url: str) -> Iterator[RedisEngine]:
+    """An engine with a new volume."""
+    opened = open_redis(redis_url)
+    opened.init_volume(b"{}", {1: ROOT_ATTR})
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def other(engine: RedisEngine, redis_url: str) -> Iterator[RedisEngine]:
+    """Another client of the same volume."""
+    opened = open_redis(redis_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def raw(redis_server: RedisServer, redis_url: str) -> Iterator[redis.Redis]:
+    """A plain client of the same database."""
+    with redis_server.client_of(redis_url) as client:
+        yield client
+
+
+def trips(engine: RedisEngine, work: Callable[[], object]) -> int:
+    """Round trips that some work costs."""
+    before = engine.round_trips
+    work()
+    return engine.round_trips - before
+
+
+def create(name: bytes, ino: int) -> Callable[[MetaTxn], int]:
+    """A body like that of create: two reads, four writes."""
+
+    def body(txn: MetaTxn) -> int:
+        txn.prefetch(want_node(1), want_edge(1, name))
+        parent = txn.node(1)
+        if parent is None:
+            raise NotFound("1")
+        if txn.edge(1, name) is not None:
+            raise Exists(repr(name))
+        txn.put_node(ino, FILE)
+        txn.put_edge(1, name, Edge(Kind.FILE, ino))
+        txn.put_node(1, msgspec.structs.replace(parent, mtime_ns=parent.mtime_ns + 1))
+        txn.add_usage(4096, 1)
+        return ino
+
+    return body
+
+
+def bump(txn: MetaTxn) -> None:
+    """Change the root."""
+    attr = txn.node(1)
+    assert attr is not None
+    txn.put_node(1, msgspec.structs.replace(attr, nlink=attr.nlink + 1))
+
+
+def test_create_costs_one_round_trip_where_the_directory_is_known(engine: RedisEngine) -> None:
+    engine.transact(create(b"warm", 2))  # the script may have to be sent once to a new server
+    assert trips(engine, lambda: engine.transact(create(b"a", 3))) == 1
+    assert trips(engine, lambda: engine.transact(create(b"b", 4))) == 1
+
+
+def test_the_first_create_in_a_directory_costs_two(engine: RedisEngine, other: RedisEngine) -> None:
+    engine.transact(create(b"warm", 2))
+    assert trips(other, lambda: other.transact(create(b"a", 3))) == 2
+
+
+def test_service_create_costs_at_most_two(redis_url: str) -> None:
+    engine = open_redis(redis_url)
+    clock = FakeClock()
+    MetaService.format(engine, Setting(name="trips", uuid="6b3f0c1e-5a9d-4c7e-9d1b-2f4a8e6c0d13"), clock)
+    service = MetaService.open(engine, clock, background=False)
+    folder, _ = service.mkdir(ROOT_USER, ROOT, b"folder", 0o755)
+    service.create(ROOT_USER, folder, b"warm", 0o644)
+    names = [b"%d" % number for number in range(20)]
+    assert trips(engine, lambda: [service.create(ROOT_USER, folder, name, 0o644) for name in names]) <= 2 * len(names)
+    service.close()
+
+
+def test_a_stale_guess_costs_a_trip_and_no_answer(engine: RedisEngine, other: RedisEngine) -> None:
+    engine.transact(create(b"a", 2))
+    other.transact(bump)
+    assert trips(engine, lambda: engine.transact(create(b"b", 3))) == 2
+    other.transact(create(b"c", 4))
+    with pytest.raises(Exists):
+        engine.transact(create(b"c", 5))
+    with engine.view() as view:
+        assert view.node(5) is None
+        assert view.edge(1, b"c") == Edge(Kind.FILE, 4)
+
+
+def test_a_guess_is_checked_even_where_nothing_is_written(engine: RedisEngine, other: RedisEngine) -> None:
+    engine.transact(create(b"a", 2))
+    other.transact(bump)
+    assert engine.transact(lambda txn: txn.node(1)) == msgspec.structs.replace(ROOT_ATTR, mtime_ns=1, nlink=3)
+
+
+def test_a_lost_race_runs_again_on_what_redis_holds(engine: RedisEngine, other: RedisEngine) -> None:
+    runs: list[int] = []
+
+    def body(txn: MetaTxn) -> int:
+        attr = txn.node(1)
+        assert attr is not None
+        if not runs:
+            other.transact(bump)
+        runs.append(attr.nlink)
+        txn.put_node(1, msgspec.structs.replace(attr, nlink=attr.nlink + 10))
+        return attr.nlink + 10
+
+    assert engine.transact(body) == 13
+    assert runs == [2, 3]
+    with engine.view() as view:
+        assert view.node(1) == msgspec.structs.replace(ROOT_ATTR, nlink=13)
+
+
+RACES: dict[str, tuple[Callable[[Any], object], Callable[[MetaTxn], None]]] = {
+    "chunk": (lambda view: view.chunk(2, 0), lambda t: t.append(2, 0, [SliceRecord(0, 9, 9, 0, 9)])),
+    "symlink": (lambda view: view.symlink(2), lambda t: t.put_symlink(2, b"else")),
+    "xattr": (lambda view: view.xattr(2, b"user.a"), lambda t: t.put_xattr(2, b"user.a", b"x")),
+    "xattrs": (lambda view: view.xattrs(2), lambda t: t.put_xattr(2, b"user.b", b"x")),
+    "xattr gone": (lambda view: view.xattrs(2), lambda t: t.del_xattr(2, b"user.0")),
+    "xattr value": (lambda view: view.xattrs(2), lambda t: t.put_xattr(2, b"user.0", b"1")),
+    "parents": (lambda view: view.parents(2), lambda t: t.add_parent(2, 7, 1)),
+    "entry": (lambda view: view.edge(1, b"e"), lambda t: t.put_edge(1, b"e", Edge(Kind.FILE, 5))),
+    "entry gone": (lambda view: view.edge(1, b"0"), lambda t: t.del_edge(1, b"0")),
+    "entries": (lambda view: len(view.entries(1)), lambda t: t.put_edge(1, b"e", Edge(Kind.FILE, 5))),
+    "emptiness": (lambda view: view.has_entries(3), lambda t: t.put_edge(3, b"e", Edge(Kind.FILE, 5))),
+    "fullness": (lambda view: view.has_entries(1), lambda t: t.del_edge(1, b"0")),
+    "node gone": (lambda view: view.node(2), lambda t: t.del_node(2)),
+}
+
+
+@pytest.mark.parametrize("race", RACES)
+def test_every_kind_of_read_is_compared(engine: RedisEngine, other: RedisEngine, race: str) -> None:
+    reader, interfere = RACES[race]
+
+    def prepare(txn: MetaTxn) -> None:
+        txn.put_node(2, FILE)
+        txn.put_xattr(2, b"user.0", b"0")
+        txn.put_edge(1, b"0", Edge(Kind.FILE, 2))
+
+    engine.transact(prepare)
+    seen: list[object] = []
+
+    def body(txn: MetaTxn) -> None:
+        seen.append(reader(txn))
+        if len(seen) == 1:
+            other.transact(interfere)
+        txn.put_symlink(99, b"%d" % len(seen))
+
+    engine.transact(body)
+    with engine.view() as view:
+        assert view.symlink(99) == b"2"
+        assert seen[1] == reader(view)
+    assert seen[0] != seen[1]
+
+
+def test_an_inode_that_exists_is_not_created_over(engine: RedisEngine, other: RedisEngine) -> None:
+    other.transact(lambda t: t.put_node(2, FILE))
+    with pytest.raises(CorruptError, match="inode 2 exists"):
+        engine.transact(create(b"a", 2))
+    with engine.view() as view:
+        assert view.edge(1, b"a") is None
+
+
+def test_walk(engine: RedisEngine) -> None:
+    assert isinstance(engine, SupportsResolve)
+    far = 0x7FFFFFFF10000005
+    tree = {(1, b"a"): 2, (2, b"b"): 3, (3, b"c"): far, (far, b"d"): 5, (5, b"file"): 6, (5, b"lost"): 7}
+    for (parent, name), ino in tree.items():
+        kind = Kind.DIRECTORY if ino < 6 or ino == far else Kind.FILE
+        engine.transact(methodcaller("put_edge", parent, name, Edge(kind, ino)))
+        if ino != 7:
+            attr = msgspec.structs.replace(FILE, kind=kind, uid=ino % 1000)
+            engine.transact(methodcaller("put_node", ino, attr))
+    names = [b"a", b"b", b"c", b"d", b"file", b"below"]
+    assert [ino for ino, _ in engine.walk(1, names)] == [2, 3, far, 5, 6]
+    assert engine.walk(1, names)[1][1].uid == 3
+    assert [ino for ino, _ in engine.walk(1, [b"a", b"none", b"c"])] == [2]
+    assert [ino for ino, _ in engine.walk(1, [b"a", b"b", b"c", b"none"])] == [2, 3, far]
+    assert engine.walk(5, [b"lost"]) == []
+    assert engine.walk(1, []) == []
+    assert trips(engine, lambda: engine.walk(1, [b"a", b"b"])) == 1
+
+
+def test_keys_with_the_prefix_of_a_cluster(engine: RedisEngine, redis_url: str, raw: redis.Redis) -> None:
+    """Everything goes under {db}, so that a volume lies in one slot."""
+    raw.flushdb()
+    keys = Keys(b"{7}")
+    clustered = RedisEngine(Link(Address(redis_url)), keys)
+    clustered.init_volume(b"{}", {1: ROOT_ATTR})
+    clustered.transact(create(b"a", 2))
+    clustered.transact(lambda t: t.append(2, 0, [SliceRecord(0, 9, 9, 0, 9)]))
+    clustered.transact(lambda t: t.add_refs(9, 9, -1))
+    assert [key for key in raw.scan_iter() if not bytes(key).startswith(b"{7}")] == []
+    assert sorted(ino for ino, _ in clustered.scan_nodes()) == [1, 2]
+    assert [chunk[:2] for chunk in clustered.scan_chunks()] == [(2, 0)]
+    assert clustered.walk(1, [b"a"]) == [(2, FILE)]
+    assert clustered.take_dead() == [(9, 9)]
+    clustered.close()
+
+
+def test_a_dead_connection_is_replaced(engine: RedisEngine, raw: redis.Redis) -> None:
+    engine.transact(create(b"a", 2))
+    raw.client_kill_filter(_type="normal", skipme=True)
+    assert engine.load_setting() == b"{}"
+    raw.client_kill_filter(_type="normal", skipme=True)
+    assert engine.transact(create(b"b", 3)) == 3
+    assert raw.hlen("d1") == 2
+
+
+class Cutting(Link):
+    """A real link that drops its connection around a chosen trip: before the server did it, or after."""
+
+    cut = ""
+    meanwhile: Callable[[], object] | None = None
+
+    def _trip(self, commands: Any) -> list[Any]:
+        if not self.cut or commands[0][0] != "EVALSHA":
+            return super()._trip(commands)
+        when, self.cut = self.cut, ""
+        if when == "after":
+            super()._trip(commands)
+        if self.meanwhile is not None:
+            self.meanwhile()
+        raise links.LostError(f"cut {when}")
+
+
+@pytest.fixture
+def cutting(engine: RedisEngine, redis_url: str) -> Iterator[tuple[RedisEngine, Cutting]]:
+    """A client whose connection can be cut, with its scripts known to the server."""
+    link = Cutting(Address(redis_url), clock=FakeClock())
+    client = RedisEngine(link, Keys())
+    client.transact(create(b"warm", 50))
+    yield client, link
+    client.close()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_commit_that_was_cut_happens_once(cutting: tuple[RedisEngine, Cutting], raw: redis.Redis, when: str) -> None:
+    client, link = cutting
+    link.cut = when
+    assert client.transact(create(b"a", 51)) == 51
+    assert raw.get("totalInodes") == b"2"
+    assert raw.hlen("d1") == 2
+
+
+def test_a_commit_cut_before_another_client_wrote_runs_again(
+    cutting: tuple[RedisEngine, Cutting], other: RedisEngine, raw: redis.Redis
+) -> None:
+    client, link = cutting
+    link.cut, link.meanwhile = "before", lambda: other.transact(bump)
+    assert client.transact(create(b"a", 51)) == 51
+    assert raw.get("totalInodes") == b"2"
+    with client.view() as view:
+        assert view.node(1) == msgspec.structs.replace(ROOT_ATTR, nlink=3, mtime_ns=2)
+
+
+def test_an_outcome_that_nobody_can_tell_is_said(cutting: tuple[RedisEngine, Cutting], other: RedisEngine) -> None:
+    client, link = cutting
+    link.cut, link.meanwhile = "after", lambda: other.transact(bump)
+
+    def body(txn: MetaTxn) -> None:
+        bump(txn)
+
+    with pytest.raises(UnavailableError, match="unknown"):
+        client.transact(body)
+
+
+def test_a_write_without_a_compared_record_is_not_repeated(
+    cutting: tuple[RedisEngine, Cutting], raw: redis.Redis
+) -> None:
+    client, link = cutting
+    link.cut = "after"
+    with pytest.raises(UnavailableError, match="unknown"):
+        client.transact(lambda t: t.append(51, 0, [SliceRecord(0, 1, 1, 0, 1)]))
+    assert raw.llen("c51_0") == 1
+
+
+def test_a_server_that_comes_back(tmp_path_factory: pytest.TempPathFactory) -> None:
+    need_redis()
+    place = tmp_path_factory.mktemp("r")
+    server = RedisServer(place, "--appendonly", "yes", "--appendfsync", "always")
+    server.start()
+    try:
+        engine = open_redis(server.fresh_url())
+        engine.init_volume(b"{}", {1: ROOT_ATTR})
+        engine.transact(create(b"a", 2))
+        server.stop()
+        starter = threading.Timer(0.3, server.start)
+        starter.start()
+        assert engine.transact(create(b"b", 3)) == 3
+        starter.join()
+        assert engine.counters()["totalInodes"] == 2
+        engine.close()
+    finally:
+        server.stop()
+
+
+def test_nobody_answers(tmp_path: Path) -> None:
+    with pytest.raises(UnavailableError, match="did not answer"):
+        open_redis(f"unix://{tmp_path}/none.sock?db=0")
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("redis://localhost:1/x", "no database number"),
+        ("redis://master,s1,s2:26379/1", "Sentinel"),
+    ],
+)
+def test_a_wrong_url_is_refused_in_one_line(url: str, words: str) -> None:
+    with pytest.raises(SettingError, match=words) as caught:
+        open_redis(url)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_password_is_not_shown() -> None:
+    assert Address("redis://me:secret@h:1/2").location == "redis://h:1/2"
+    assert Address("redis://:p%40ss@h").kwargs["password"] == "p@ss"
+    assert Address("rediss://h:1/2?tls-ca-cert-file=/ca").kwargs["ssl_ca_certs"] == "/ca"
+
+
+def test_a_wrong_password(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer) -> None:
+    with redis_server.client() as admin:
+        admin.acl_setuser("guarded", enabled=True, passwords=["+right"], categories=["+@all"], keys=["*"])
+    with pytest.raises(SettingError, match=r"(?i)pass"):
+        open_redis(f"unix://guarded:wrong@{redis_server.socket}?db=0")
+    with redis_server.client() as admin:
+        admin.acl_setuser("guarded", enabled=True, passwords=["+right"], categories=["-@all"], keys=["*"])
+    with pytest.raises(SettingError):
+        open_redis(f"unix://guarded:right@{redis_server.socket}?db=0")
+
+
+def test_a_server_that_may_evict_is_warned_about(
+    redis_server: RedisServer, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with redis_server.client() as admin:
+        admin.config_set("maxmemory-policy", "allkeys-lru")
+        try:
+            with caplog.at_level(logging.WARNING):
+                open_redis(redis_url).close()
+        finally:
+            admin.config_set("maxmemory-policy", "noeviction")
+    assert "noeviction" in caplog.text
+
+
+def test_a_server_that_is_too_old_is_refused() -> None:
+    """Releases before 4.0 cannot be started here any more: a socket answers as one did."""
+    server = socket.create_server(("127.0.0.1", 0))
+    facts = b"redis_version:3.2.13\r\n"
+
+    def answer() -> None:
+        connection, _ = server.accept()
+        with connection:
+            while data := connection.recv(65536):
+                infos = data.count(b"INFO\r\n")
+                others = data.count(b"*") - infos
+                connection.sendall(b"+OK\r\n" * others + (b"$%d\r\n%s\r\n" % (len(facts), facts)) * infos)
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    try:
+        with pytest.raises(SettingError, match=r"3\.2\.13"):
+            open_redis(f"redis://127.0.0.1:{server.getsockname()[1]}/0")
+    finally:
+        thread.join()
+        server.close()
+
+
+def test_records_of_a_wrong_type_are_corrupt(engine: RedisEngine, raw: redis.Redis) -> None:
+    raw.set("d5", b"no hash")
+    with engine.view() as view, pytest.raises(CorruptError):
+        view.edge(5, b"a")
+    raw.set("i5", b"short")
+    with engine.view() as view, pytest.raises(CorruptError):
+        view.node(5)
+
+
+def test_a_session_takes_its_locks_with_it(engine: RedisEngine, raw: redis.Redis) -> None:
+    raw.hset("lockf9", mapping={"1_D8E6F55110705D44": b"W", "2_0000000000000001": b"R"})
+    raw.hset("lockp9", mapping={"1_D8E6F55110705D44": b"\0" * 24})
+    raw.sadd("locked1", "lockf9", "lockp9")
+    raw.zadd("allSessions", {"1": 1000, "2": 2000})
+    assert engine.used_features() == {"locks"}
+    engine.drop_session(1)
+    assert raw.hgetall("lockf9") == {b"2_0000000000000001": b"R"}
+    assert not raw.exists("lockp9", "locked1")
+    assert raw.zrange("allSessions", 0, -1) == [b"2"]
+
+
+def test_foreign_keys_do_not_disturb_scans(engine: RedisEngine, raw: redis.Redis) -> None:
+    raw.mset({"image": b"x", "i5x": b"x", "c": b"x", "Fprivate": b"x"})
+    raw.hset("d5_old", "a", b"x")
+    assert [ino for ino, _ in engine.scan_nodes()] == [1]
+    assert list(engine.scan_edges()) == []
+    assert list(engine.scan_chunks()) == []
+
+
+def test_a_directory_that_grows_while_it_is_scanned(engine: RedisEngine, raw: redis.Redis) -> None:
+    entry = b"\x01" + (7).to_bytes(8, "big")
+    raw.hset("d1", mapping={f"first-{number}": entry for number in range(2000)})
+    pages = engine.scan_dir(1, attrs=False, batch=100)
+    found = [entry.name for entry in next(pages)]
+    raw.hset("d1", mapping={f"later-{number}": entry for number in range(20_000)})
+    found += [entry.name for page in pages for entry in page]
+    assert len(found) == len(set(found))
+    assert {name for name in found if name.startswith(b"first-")} == {b"first-%d" % n for n in range(2000)}
