@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -67,6 +68,7 @@ class BlockStore:
         self._codec = codec_for(compression)
         self._hash_prefix = hash_prefix
         self._ranged = isinstance(self._codec, Plain) and objects.reads_parts
+        self._direct = self._ranged and isinstance(self.cache, NoCache)
         self._uploads = Pool("upload", upload_threads)
         self._fetches = Pool("fetch", fetch_threads)
         self._ahead = Pool("prefetch", max(1, fetch_threads // 2))
@@ -126,7 +128,7 @@ class BlockStore:
         try:
             for part in inline:
                 self._part_into(slice_id, size, *part)
-        except (FsError, StoreError) as failed:
+        except BaseException as failed:  # noqa: BLE001  raised again below
             error = failed
         for future in waiting:
             error = future.exception() or error  # all must have left the buffer before it goes back
@@ -144,7 +146,8 @@ class BlockStore:
                 if key in self._ahead_now or len(self._ahead_now) >= self._ahead_limit:
                     continue
                 self._ahead_now.add(key)
-            self._ahead.submit(self._fetch_ahead, key, block_length(size, index, self.block_size))
+            with suppress(RuntimeError):  # closed meanwhile
+                self._ahead.submit(self._fetch_ahead, key, block_length(size, index, self.block_size))
 
     def delete(self, slice_id: int, size: int) -> None:
         """Delete every block of a slice, in parallel; absent ones are fine."""
@@ -214,6 +217,11 @@ class BlockStore:
     def _part_into(self, slice_id: int, size: int, index: int, pos: int, buffer: memoryview) -> None:
         key = self._key(slice_id, size, index)
         if self.cache.get_into(key, pos, buffer):
+            return
+        if self._direct:
+            if self.objects.get_into(key, buffer, pos) != len(buffer):
+                raise CorruptError(f"object {key!r} ends before byte {pos + len(buffer)}")
+            self.metrics.add("blocks.direct.bytes", len(buffer))
             return
         buffer[:] = self._part(slice_id, size, index, pos, len(buffer))
 

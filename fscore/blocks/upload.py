@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Final
 
 from fscore.domain.errors import Invalid
@@ -20,7 +21,10 @@ _KEPT: Final = 8  # spare buffers: fresh pages cost about as much as filling the
 
 
 class Budget:
-    """Bounds the bytes of blocks that wait for their upload; lends the buffers they wait in. Thread-safe."""
+    """Bounds the bytes of blocks that wait for their upload; lends the buffers they wait in. Thread-safe.
+
+    Only blocks on their way count, never one that a writer still fills: what counts always moves, so waiting ends.
+    """
 
     def __init__(self, limit: int, block_size: int) -> None:
         self._limit = limit
@@ -106,7 +110,6 @@ class SliceWriter:
         while pos < len(view):
             if frozen and not self._filled and len(view) - pos >= self._block_size:
                 part = view[pos : pos + self._block_size]
-                self._budget.take(self._block_size)
                 self._send(part, None)  # which lets go of `part` as soon as it is stored
                 pos += self._block_size
                 self.size += self._block_size
@@ -143,7 +146,6 @@ class SliceWriter:
 
     def _fill(self, view: memoryview) -> int:
         if self._buffer is None:
-            self._budget.take(self._block_size)
             self._buffer = self._budget.borrow()
         n = min(self._block_size - self._filled, len(view))
         self._buffer[self._filled : self._filled + n] = view[:n]
@@ -161,12 +163,18 @@ class SliceWriter:
 
     def _send(self, block: memoryview, buffer: bytearray | None) -> None:
         key = block_key(self.slice_id, self._index, len(block), hash_prefix=self._hash_prefix)
+        taken = len(block)
+        self._budget.take(taken)
+        try:
+            upload = self._pool.submit(self._store, key, block)
+        except BaseException:
+            self._budget.give(taken)
+            raise
         self._index += 1
-        upload = self._pool.submit(self._store, key, block)
-        taken = self._block_size if buffer is not None else len(block)
 
         def done(_: Future[None]) -> None:
-            block.release()
+            with suppress(BufferError):  # a driver may look at it a moment longer
+                block.release()
             if buffer is not None:
                 self._budget.hand_back(buffer)
             self._budget.give(taken)
@@ -177,7 +185,6 @@ class SliceWriter:
     def _drop_buffer(self) -> None:
         assert self._buffer is not None
         self._budget.hand_back(self._buffer)
-        self._budget.give(self._block_size)
         self._buffer = None
 
     def _await(self, upload: Future[None]) -> None:

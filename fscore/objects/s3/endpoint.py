@@ -38,6 +38,7 @@ def parse_bucket(text: str, *, path_style: bool = False) -> Endpoint:
         bare = bare.removeprefix("s3://")
         if "/" in bare:
             raise SettingError(f"bucket {text!r} may not have a path after the bucket's name")
+        return Endpoint(_name(bare, text), None, None, virtual_host=False)
     if "://" not in bare and not re.search(r"[./:]", bare):
         return Endpoint(_name(bare, text), None, None, virtual_host=False)
     if "://" not in bare:

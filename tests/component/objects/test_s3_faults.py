@@ -1,0 +1,141 @@
+"""A real S3 server with faults in front of it: what the driver and the retry wrapper make of them."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from fscore.domain.errors import CorruptError, Denied, NotFound, SettingError, TransientError, UnavailableError
+from fscore.objects.api import ObjectStore
+from fscore.objects.registry import open_store
+from fscore.objects.wrap.checksum import Checksummed
+from fscore.objects.wrap.retry import Retrying
+from fscore.runtime.clock import FakeClock
+from fscore.runtime.retry import Retry
+from tests.kit.fault_proxy import FaultProxy, fault_proxy
+from tests.kit.s3_server import S3Server, on_s3
+
+pytestmark = on_s3
+
+
+@pytest.fixture
+def proxy(s3_server: S3Server) -> Iterator[FaultProxy]:
+    with fault_proxy(s3_server.endpoint) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def store(s3_server: S3Server, proxy: FaultProxy) -> Iterator[ObjectStore]:
+    bucket = s3_server.new_bucket().replace(s3_server.endpoint, proxy.url)
+    store = open_store("s3", bucket, access_key=s3_server.access_key, secret_key=s3_server.secret_key)
+    yield store
+    store.close()
+
+
+def test_503_is_transient_and_the_driver_does_not_retry_by_itself(store: ObjectStore, proxy: FaultProxy) -> None:
+    for call in (
+        lambda: store.put("k", b"x"),
+        lambda: store.get("k"),
+        lambda: store.head("k"),
+        lambda: list(store.scan()),
+    ):
+        proxy.refuse = 1
+        seen = proxy.seen
+        with pytest.raises(TransientError, match="503"):
+            call()
+        assert proxy.seen == seen + 1
+
+
+def test_the_retry_rides_through_a_minute_of_503(store: ObjectStore, proxy: FaultProxy) -> None:
+    clock = FakeClock()
+    default = Retry(clock=clock, rng=random.Random(1))
+    patient = Retrying(store, default)
+    data = os.urandom(1 << 20)
+    proxy.refuse = default.attempts - 1  # as many as the default outlasts
+    patient.put("k", data)
+    assert proxy.refused == default.attempts - 1
+    assert sum(clock.slept) > 60
+    proxy.refuse = 5
+    assert patient.get("k") == data
+    proxy.refuse = 3
+    assert [info.key for info in patient.scan()] == ["k"]
+    proxy.refuse = 10_000
+    with pytest.raises(UnavailableError, match=r"head of 'k' in http://.* failed 14 times, last: .*503"):
+        patient.head("k")
+
+
+def test_an_answer_that_breaks_off_is_transient(store: ObjectStore, proxy: FaultProxy) -> None:
+    data = os.urandom(1 << 20)
+    store.put("k", data)
+    proxy.cut = 1
+    with pytest.raises(TransientError):
+        store.get("k")
+    proxy.cut = 1
+    with pytest.raises(TransientError):
+        store.get("k", 100, 500_000)
+    proxy.cut = 1
+    assert Retrying(store, Retry(clock=FakeClock())).get("k") == data
+
+
+def test_a_lying_answer_is_found_by_its_checksum(store: ObjectStore, proxy: FaultProxy) -> None:
+    summed = Checksummed(store)
+    data = os.urandom(100_000)
+    summed.put("k", data)
+    assert summed.get("k") == data
+    proxy.flip = 1
+    with pytest.raises(CorruptError, match="CRC-32C"):
+        summed.get("k")
+    assert summed.get("k") == data
+
+
+def test_a_server_that_is_gone(store: ObjectStore) -> None:
+    gone = open_store("s3", "http://127.0.0.1:1/models", access_key="a", secret_key="b")
+    with pytest.raises(TransientError):
+        gone.get("k")
+    with pytest.raises(UnavailableError):
+        Retrying(gone, Retry(3, clock=FakeClock())).put("k", b"x")
+
+
+def test_wrong_credentials_and_buckets(s3_server: S3Server) -> None:
+    bucket = s3_server.new_bucket()
+    stranger = open_store("s3", bucket, access_key=s3_server.access_key, secret_key="wrong")
+    with pytest.raises(Denied, match="check the access key"):
+        stranger.put("k", b"x")
+    nowhere = open_store(
+        "s3", f"{s3_server.endpoint}/no-such-bucket", access_key=s3_server.access_key, secret_key=s3_server.secret_key
+    )
+    for call in (lambda: nowhere.put("k", b"x"), lambda: nowhere.get("k"), lambda: list(nowhere.scan())):
+        with pytest.raises(SettingError, match="NoSuchBucket"):
+            call()
+
+
+def test_credentials_from_the_environment(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.secret_key)
+    store = open_store("s3", s3_server.new_bucket())
+    store.put("k", b"x")
+    assert store.get("k") == b"x"
+
+
+def test_credentials_from_a_profile(
+    s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    profile = tmp_path_factory.mktemp("aws") / "credentials"
+    profile.write_text(
+        f"[lab]\naws_access_key_id = {s3_server.access_key}\naws_secret_access_key = {s3_server.secret_key}\n"
+    )
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(profile))
+    monkeypatch.setenv("AWS_PROFILE", "lab")
+    store = open_store("s3", s3_server.new_bucket())
+    store.put("k", b"x")
+    assert store.get("k") == b"x"
+
+
+def test_anonymous(s3_server: S3Server) -> None:
+    store = open_store("s3", s3_server.new_bucket(), access_key="anonymous")
+    with pytest.raises((Denied, NotFound)):
+        store.get("k")
