@@ -208,7 +208,7 @@ class BlockStore:
         if self._ranged and self._range_pays(key, pos, n, whole):
             data = self.objects.get(key, pos, n)
             if len(data) != n:
-                raise CorruptError(f"object {key!r} ends before byte {pos + n}")
+                raise self._corrupt(key, f"it ends before byte {pos + n}")
             self.metrics.add("blocks.range")
             return data
         block = self._fetch(key, whole)
@@ -220,7 +220,7 @@ class BlockStore:
             return
         if self._direct:
             if self.objects.get_into(key, buffer, pos) != len(buffer):
-                raise CorruptError(f"object {key!r} ends before byte {pos + len(buffer)}")
+                raise self._corrupt(key, f"it ends before byte {pos + len(buffer)}")
             self.metrics.add("blocks.direct.bytes", len(buffer))
             return
         buffer[:] = self._part(slice_id, size, index, pos, len(buffer))
@@ -247,11 +247,14 @@ class BlockStore:
             try:
                 block = self._codec.decode(stored, whole)
             except CorruptError as error:
-                self.metrics.add("blocks.corrupt")
-                raise CorruptError(f"object {key!r} in {self.objects.location}: {error}") from error
+                raise self._corrupt(key, str(error)) from error
         self.metrics.add("blocks.fetch.bytes", whole)
         self.cache.put(key, block)
         return block
+
+    def _corrupt(self, key: str, why: str) -> CorruptError:
+        self.metrics.add("blocks.corrupt")
+        return CorruptError(f"object {key!r} in {self.objects.location}: {why}")
 
     def _fetch_ahead(self, key: str, whole: int) -> None:
         try:
