@@ -13,7 +13,8 @@ def report(value: object) -> dict[str, Any]:
     """A report (msgspec.Struct) as plain JSON values, long lists cut; raises TypeError for anything else."""
     import msgspec
 
-    plain = msgspec.to_builtins(value, enc_hook=str)
+    # Through JSON: XCom would turn a tuple into text.
+    plain = msgspec.json.decode(msgspec.json.encode(value, enc_hook=str))
     if not isinstance(plain, dict):
         raise TypeError(f"{type(value).__name__} is no report")
     return {key: _cut(item) for key, item in plain.items()}
