@@ -13,4 +13,5 @@ pytest_plugins = [
     "tests.kit.histories",
     "tests.kit.volumes",
     "tests.kit.models",
+    "tests.kit.releases",
 ]

@@ -155,13 +155,18 @@ def compose(work: Work, ino: int, index: int, parts: Sequence[Part], declared: f
     return _grown(work, ino, attr, parents, length, work.now_ns), len(records)
 
 
-def _check_source(work: Work, source: SliceRange) -> None:
-    attr = existing(work.txn, source.ino)
+def check_range(attr: Attr, source: SliceRange) -> None:
+    """A source must be a file, and the range inside it."""
     if attr.kind != Kind.FILE:
         raise IsADir(f"inode {source.ino}") if attr.kind == Kind.DIRECTORY else Invalid(f"{source.ino} is no file")
-    check_access(work.txn, attr, work.who, READ)
     if source.offset + source.length > attr.length:
         raise Invalid(f"a range that ends at {source.offset + source.length} in a file of {attr.length} bytes")
+
+
+def _check_source(work: Work, source: SliceRange) -> None:
+    attr = existing(work.txn, source.ino)
+    check_range(attr, source)
+    check_access(work.txn, attr, work.who, READ)
 
 
 def _records(work: Work, parts: Sequence[Part], old: Sequence[SliceRecord]) -> list[SliceRecord]:

@@ -81,12 +81,23 @@ class Data(Names):
 
     def _compose(self, who: Caller, ino: int, offset: int, pieces: Sequence[Piece]) -> tuple[Attr, int]:
         data.check_pieces(offset, pieces)
+        self._check_sources(pieces)
         attr, records, declared = None, 0, frozenset[int]()
         for index, parts in data.by_target_chunk(offset, pieces):
             attr, added = self._lay(who, ino, index, parts, declared)
             records += added
             declared |= {part.piece.id for part in parts if isinstance(part.piece, FreshSlice)}
         return (self._node(ino) if attr is None else attr), records
+
+    def _check_sources(self, pieces: Sequence[Piece]) -> None:
+        """Refuse before the first chunk what the transactions would refuse at a later one."""
+        for piece in pieces:
+            if not isinstance(piece, SliceRange):
+                continue
+            attr = self._node(piece.ino)
+            if attr.length < piece.offset + piece.length:
+                attr = self._node(piece.ino, fresh=True)
+            data.check_range(attr, piece)
 
     def _lay(
         self, who: Caller, ino: int, index: int, parts: Sequence[Part], declared: frozenset[int]
