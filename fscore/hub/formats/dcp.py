@@ -28,6 +28,8 @@ class Item(msgspec.Struct, frozen=True):
     offset: int
     length: int
     transformed: bool = False
+    at: tuple[int, ...] = ()
+    """Where in the tensor the piece begins."""
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -143,4 +145,5 @@ def _item(key: Any, place: Any, where: str) -> Item:  # noqa: ANN401  a pickle h
     name, file, offset, length = (index.get("fqn"), *(info.get(part) for part in ("relative_path", "offset", "length")))
     if not isinstance(file, str) or not isinstance(offset, int) or not isinstance(length, int):
         raise FormatError(f"{where}: an item has no place")
-    return Item(str(name), file, offset, length, transformed=bool(info.get("transform_descriptors")))
+    at = _size(index.get("offset")) or ()
+    return Item(str(name), file, offset, length, transformed=bool(info.get("transform_descriptors")), at=at)

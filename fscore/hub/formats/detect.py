@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
 
 import msgspec
 
 from fscore.domain.errors import HubError
-from fscore.hub.formats import gguf, safetensors
+from fscore.hub.formats import dcp, gguf, pickles, safetensors
 from fscore.hub.formats.api import CutShort, Problem, Source, TensorEntry, UnsafeError, check_relative, read_whole
 from fscore.hub.formats.config import ModelConfig, normalise
 from fscore.hub.formats.index import INDEX_SUFFIX, Index, check_duplicates, check_index, parse_index
 from fscore.hub.formats.strict import load_object
 
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".distcp", ".joblib", ".npy_pickle")
+T = TypeVar("T")
+
+TORCH_SUFFIXES = tuple(suffix for suffix in PICKLE_SUFFIXES if suffix != ".distcp")
 BINARY_SUFFIXES = (".so", ".exe", ".dll", ".dylib", ".pyc", ".pyd", ".whl", ".sh")
 
 _TOKENIZER = frozenset({
@@ -75,19 +80,13 @@ def scan_model(source: Source) -> ModelScan:
     indexes: list[Index] = []
     for path, size in listed:
         check_relative(path)
-        try:
-            if path.endswith(INDEX_SUFFIX):
-                indexes.append(parse_index(read_whole(source, path), path))
-            elif size and path.endswith((".safetensors", ".gguf")):
-                tensors.extend(_tensors(source, path))
-            elif path.endswith((".safetensors", ".gguf")):
-                problems.append(Problem("empty_file", path, f"{path} is empty"))
-        except UnsafeError as error:
-            problems.append(Problem("unsafe", path, str(error)))
-        except CutShort as error:
-            problems.append(Problem("cut_short", path, str(error)))
-        except HubError as error:
-            problems.append(Problem("broken_file", path, str(error)))
+        if path.endswith(INDEX_SUFFIX):
+            index, trouble = _guarded(path, partial(_index, source, path))
+            indexes.extend([index] if index else [])
+        else:
+            found, trouble = _look(source, path, size)
+            tensors.extend(found)
+        problems.extend(trouble)
         problems.extend(_suspicions(path))
     for index in indexes:
         problems.extend(check_index(index, tensors, sizes))
@@ -112,6 +111,36 @@ def kind_of(path: str) -> str:
     if name.endswith((".parquet", ".csv", ".jsonl", ".arrow")):
         return "dataset"
     return "weight.config"
+
+
+def _look(source: Source, path: str, size: int) -> tuple[list[TensorEntry], list[Problem]]:
+    """The tensors of one file and what is wrong with it."""
+    if path.lower().endswith(TORCH_SUFFIXES) and size:
+        return pickles.look(source, path)
+    if path.rpartition("/")[2] == dcp.METADATA:
+        return pickles.look_dcp(source, path)
+    if not path.endswith((".safetensors", ".gguf")):
+        return [], []
+    if not size:
+        return [], [Problem("empty_file", path, f"{path} is empty")]
+    found, trouble = _guarded(path, lambda: _tensors(source, path))
+    return found or [], trouble
+
+
+def _guarded(path: str, read: Callable[[], T]) -> tuple[T | None, list[Problem]]:
+    """What a reader returns, or its refusal as a Problem."""
+    try:
+        return read(), []
+    except UnsafeError as error:
+        return None, [Problem("unsafe", path, str(error))]
+    except CutShort as error:
+        return None, [Problem("cut_short", path, str(error))]
+    except HubError as error:
+        return None, [Problem("broken_file", path, str(error))]
+
+
+def _index(source: Source, path: str) -> Index:
+    return parse_index(read_whole(source, path), path)
 
 
 def _tensors(source: Source, path: str) -> list[TensorEntry]:

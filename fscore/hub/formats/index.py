@@ -94,6 +94,7 @@ class Groups:
     """Which files make one set of weights: those an index names; a folder's files without an index; else each alone.
 
     So a variant beside the indexed shards (`model.fp16.safetensors`, `consolidated.safetensors`) is no duplicate.
+    Files of other formats stand alone: each rank of a training checkpoint, each quantisation.
     """
 
     def __init__(self, indexes: Iterable[Index]) -> None:
@@ -102,7 +103,7 @@ class Groups:
     def of(self, file: str) -> str:
         """A name for the set that a file is in: its folder, or itself when it stands alone."""
         folder = file.rpartition("/")[0]
-        alone = folder in self._named and file not in self._named[folder]
+        alone = not file.endswith(".safetensors") or (folder in self._named and file not in self._named[folder])
         return file if alone else folder
 
 

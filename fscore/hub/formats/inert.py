@@ -6,6 +6,7 @@ remembers what would have been called with what, and so an evil pickle is a valu
 
 from __future__ import annotations
 
+import io
 import pickletools
 from collections.abc import Callable
 from typing import Any
@@ -78,11 +79,15 @@ _FILLED_DICTS = {"collections.OrderedDict", "collections.defaultdict", "builtins
 
 
 class Inert:
-    """One pickle, read. `value` is what it holds, `names` are all globals that it mentions."""
+    """One pickle, read. `value` is what it holds, `names` are all globals that it mentions.
 
-    def __init__(self, data: bytes, where: str = "pickle") -> None:
-        if len(data) > MOST_BYTES:
-            raise FormatError(f"{where}: a pickle of {len(data)} bytes is too large to read")
+    A stream is left where the pickle ends.
+    """
+
+    def __init__(self, data: bytes | io.BytesIO, where: str = "pickle") -> None:
+        size = len(data) if isinstance(data, bytes) else len(data.getbuffer())
+        if size > MOST_BYTES:
+            raise FormatError(f"{where}: a pickle of {size} bytes is too large to read")
         machine = _Machine(where)
         self.value: Any = machine.run(data)
         self.names = frozenset(machine.names)
@@ -97,7 +102,7 @@ class _Machine:
         self.memo: dict[int, Any] = {}
         self._where = where
 
-    def run(self, data: bytes) -> Any:  # noqa: ANN401  a pickle holds anything
+    def run(self, data: bytes | io.BytesIO) -> Any:  # noqa: ANN401  a pickle holds anything
         table = _OPCODES
         try:
             for opcode, argument, _ in pickletools.genops(data):

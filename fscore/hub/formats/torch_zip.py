@@ -56,6 +56,8 @@ class TorchFile(msgspec.Struct, frozen=True):
     names: frozenset[str]
     payloads: dict[str, tuple[int, int]]
     checksums: dict[str, int]
+    storages: dict[str, str] = {}
+    """The dtype of each storage, by its key."""
 
 
 class _Window(io.RawIOBase):
@@ -116,12 +118,14 @@ def read_torch(reader: RandomReader, file: str, *, base: int = 0, size: int | No
     pickle = Inert(raw, file)
     tensors: list[TensorEntry] = []
     strided: list[str] = []
+    kinds: dict[str, str] = {}
     for name, made in walk_tensors(pickle.value):
-        entry, in_order = _tensor(name, made, file, payloads)
+        entry, in_order, key = _tensor(name, made, file, payloads)
         tensors.append(entry)
+        kinds.setdefault(key, entry.dtype)
         if not in_order:
             strided.append(name)
-    return TorchFile(tuple(tensors), tuple(strided), pickle.value, pickle.names, payloads, checksums)
+    return TorchFile(tuple(tensors), tuple(strided), pickle.value, pickle.names, payloads, checksums, kinds)
 
 
 def check_sums(reader: RandomReader, archive: TorchFile, file: str) -> list[Problem]:
@@ -167,7 +171,7 @@ def _unwrap(made: Made) -> Made | None:
     return made if of in {"torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor_v3"} else None
 
 
-def _tensor(name: str, made: Made, file: str, payloads: dict[str, tuple[int, int]]) -> tuple[TensorEntry, bool]:
+def _tensor(name: str, made: Made, file: str, payloads: dict[str, tuple[int, int]]) -> tuple[TensorEntry, bool, str]:
     where = f"{file}: tensor {name}"
     storage, first, shape, stride = (*made.args, None, None, None, None)[:4]
     key = storage.key if isinstance(storage, Persistent) else None
@@ -189,7 +193,7 @@ def _tensor(name: str, made: Made, file: str, payloads: dict[str, tuple[int, int
     if reach * width > length:
         raise FormatError(f"{where} reaches beyond its storage of {length} bytes")
     entry = TensorEntry(name, dtype, tuple(shape), file, offset + first * width, nbytes)
-    return entry, _in_order(tuple(shape), tuple(stride))
+    return entry, _in_order(tuple(shape), tuple(stride)), str(key)
 
 
 def _dtype(kind: object, made: Made) -> str | None:

@@ -24,6 +24,8 @@ from fscore.hub.split.tally import Tally
 
 RANK_FILE = "rank.json"
 SCHEMA = "fscore/rank/v1"
+_BESIDE = {"pickle", "pickle_globals", "executable"}
+"""Problems of files that a split leaves behind."""
 
 
 class SplitOptions(msgspec.Struct, frozen=True):
@@ -115,10 +117,10 @@ def weights_of(scan: ModelScan) -> list[TensorEntry]:
     """The model proper, in source order: what the index names, or model.safetensors, or all at the top."""
     if scan.format != "safetensors":
         raise HubError(f"a model in {scan.format} files cannot be split", hint="convert it to safetensors first")
-    critical = [p for p in scan.problems if p.severity == "critical" and p.kind not in {"pickle", "executable"}]
+    critical = [p for p in scan.problems if p.severity == "critical" and p.kind not in _BESIDE]
     if critical:
         raise HubError(f"a broken model cannot be split: {critical[0].detail}", hint="fscore validate says more")
-    top = [entry for entry in scan.tensors if "/" not in entry.file]
+    top = [entry for entry in scan.tensors if "/" not in entry.file and entry.file.endswith(".safetensors")]
     named = {file for file in scan.index_map.values() if "/" not in file}
     if not named and any(entry.file == "model.safetensors" for entry in top):
         named = {"model.safetensors"}

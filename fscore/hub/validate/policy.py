@@ -21,3 +21,12 @@ class Expectations(msgspec.Struct, frozen=True):
     """A tensor with more zeros than this is suspicious."""
     distinct: float = 0.2
     """At least this part of the tensors must differ from each other, or nothing was trained."""
+
+
+def for_format(policy: Expectations, kind: str) -> Expectations:
+    """The policy for a format: what a training checkpoint or a GGUF file never brings is not asked of it."""
+    if kind == "gguf":
+        return msgspec.structs.replace(policy, required=(), wanted=())
+    if kind in {"dcp", "torch"}:
+        return msgspec.structs.replace(policy, required=(), wanted=(*policy.required, *policy.wanted))
+    return policy

@@ -8,7 +8,7 @@ import msgspec
 
 from fscore.hub.formats.api import Source
 from fscore.hub.formats.detect import ModelScan, scan_model
-from fscore.hub.validate.policy import Expectations
+from fscore.hub.validate.policy import Expectations, for_format
 from fscore.hub.validate.report import Check, ValidationResult, conclude
 from fscore.hub.validate.scan import TensorStats, scan_tensors
 from fscore.hub.validate.suite import CRITICAL, WARNING, run_suite
@@ -31,6 +31,7 @@ def validate(
     if allow_pickle:
         policy = msgspec.structs.replace(policy, allow_pickle=True)
     scan = scan or scan_model(source)
+    policy = for_format(policy, scan.format)
     if stats is None:
         stats = scan_tensors(source, scan.tensors, progress=progress, workers=workers)
     checks, said = run_suite(build_tables(scan, stats, source), policy)

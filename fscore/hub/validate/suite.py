@@ -119,6 +119,8 @@ def _detail(line: Line, one: dict[str, Any], rows: list[Row]) -> str:
     indexes = one["result"].get("partial_unexpected_index_list") or []
     bad = [rows[index] for index in indexes if isinstance(index, int)]
     values = one["result"].get("partial_unexpected_list")
+    if line.where and len(rows) == 1:
+        return f"{line.where.removesuffix('_names')}: {rows[0][line.where]}"
     if line.where and bad:
         places = [str(row[line.where]) for row in bad[:3]]
         more = one["result"].get("unexpected_count", len(places)) - len(places)
@@ -169,6 +171,7 @@ def _file_lines(policy: Expectations) -> list[Line]:
         Line("readable", CRITICAL, _NULL, {"column": "broken"}, "broken"),
         Line("weights_not_empty", CRITICAL, _BETWEEN, {"column": "weight_size", "min_value": 1}, "path"),
         Line("no_pickle", WARNING if policy.allow_pickle else CRITICAL, _SET, _zero("pickle"), "path"),
+        Line("pickles_inert", CRITICAL, _SET, _zero("pickle_globals"), "path"),
         Line("no_program", CRITICAL, _SET, _zero("program"), "path"),
         Line("no_remote_code", WARNING if policy.allow_remote_code else CRITICAL, _SET, _zero("remote_code"), "path"),
     ]
@@ -184,5 +187,5 @@ def _model_lines() -> list[Line]:
         Line("no_tensor_unexpected", WARNING, _SET, _zero("unexpected"), "unexpected_names"),
         Line("tokens_fit", CRITICAL, _SET, _zero("tokens_outside")),
         Line("index_total", WARNING, _PAIR, _equal("index_total", "tensor_bytes")),
-        Line("family_known", WARNING, "ExpectColumnValuesToNotBeNull", {"column": "family"}),
+        Line("family_known", WARNING, "ExpectColumnValuesToNotBeNull", {"column": "family"}, "model_type"),
     ]

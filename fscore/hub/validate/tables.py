@@ -125,6 +125,7 @@ def _file_rows(scan: ModelScan) -> list[Row]:
             "kind": file.kind,
             "extension": f".{name.rpartition('.')[2]}" if "." in name else "",
             "pickle": int("pickle" in kinds),
+            "pickle_globals": int("pickle_globals" in kinds),
             "program": int("executable" in kinds),
             "remote_code": int("remote_code" in kinds),
             "broken": broken[0] if broken else None,
@@ -133,7 +134,7 @@ def _file_rows(scan: ModelScan) -> list[Row]:
         })  # fmt: skip
     lost = sorted({p.where for p in scan.problems if p.kind == "missing_shard"})
     like = dict.fromkeys(rows[0]) if rows else {}
-    none = {"pickle": 0, "program": 0, "remote_code": 0, "present": 0}
+    none = {"pickle": 0, "pickle_globals": 0, "program": 0, "remote_code": 0, "present": 0}
     rows.extend(like | none | {"path": path, "kind": "weight"} for path in lost)
     return rows
 

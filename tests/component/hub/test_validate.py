@@ -21,6 +21,7 @@ from fscore.hub.validate.policy import Expectations
 from fscore.hub.validate.run import validate
 from tests.kit import tampering
 
+CHECKPOINTS = Path(__file__).resolve().parents[2] / "golden" / "checkpoints"
 NAN, INFINITY, HUGE = b"\xc0\x7f", b"\x80\x7f", b"\x00\x47"
 TENSOR = "model.layers.1.mlp.up_proj.weight"
 GATE = "model.layers.1.mlp.gate_proj.weight"
@@ -177,10 +178,41 @@ def test_index_total_warns(model: Path) -> None:
 
 
 def test_pickle_is_refused_unless_allowed(model: Path) -> None:
-    (model / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch /tmp/owned'\ntR.")
+    shutil.copy(CHECKPOINTS / "plain" / "model.pt", model / "pytorch_model.bin")
     assert failed(model) == {"files.no_pickle"}
     assert not validate(LocalSource(model)).success
     assert validate(LocalSource(model), allow_pickle=True).success
+
+
+def test_a_pickle_that_would_call_something_is_never_allowed(model: Path) -> None:
+    (model / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch /tmp/owned'\ntR.")
+    result = validate(LocalSource(model), allow_pickle=True)
+    assert not result.success
+    assert [check.name for check in result.failed if check.severity == "critical"] == ["files.pickles_inert"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["dcp/step-7", "megatron_legacy/iter_0000010", "megatron_dist/iter_0000020", "deepspeed/global_step30"],
+)
+def test_training_checkpoints_pass_where_pickles_may(path: str) -> None:
+    result = validate(LocalSource(CHECKPOINTS / path), allow_pickle=True)
+    assert result.success, result.failed
+    assert result.counts["tensors"] > 0
+    assert [c.name for c in validate(LocalSource(CHECKPOINTS / path)).failed if c.severity == "critical"] == [
+        "files.no_pickle"
+    ]
+
+
+def test_nan_in_a_checkpoint_of_pickles(tmp_path: Path) -> None:
+    folder = tmp_path / "step-7"
+    shutil.copytree(CHECKPOINTS / "dcp" / "step-7", folder)
+    entry = next(tensor for tensor in scan_model(LocalSource(folder)).tensors if "bias" in tensor.name)
+    with (folder / entry.file).open("r+b") as file:
+        file.seek(entry.offset)
+        file.write(struct.pack("<f", float("nan")))
+    result = validate(LocalSource(folder), allow_pickle=True)
+    assert [check.name for check in result.failed if check.severity == "critical"] == ["tensors.no_nan"]
 
 
 def test_code_warns_programs_fail(model: Path) -> None:
@@ -239,5 +271,5 @@ def test_nothing_is_executed(model: Path, tmp_path: Path) -> None:
     proof = tmp_path / "owned"
     evil = b"cposix\nsystem\n(X" + struct.pack("<I", len(f"touch {proof}")) + f"touch {proof}".encode() + b"tR."
     (model / "evil.pt").write_bytes(evil)
-    assert "files.no_pickle" in failed(model)
+    assert {"files.no_pickle", "files.pickles_inert"} <= failed(model)
     assert not proof.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import pickle
@@ -358,3 +359,39 @@ def test_gguf() -> None:
         gguf.read_tensors(Memory(gguf_file(kind=12)), "x.gguf")
     with pytest.raises(FormatError, match="does not start with GGUF"):
         gguf.read_tensors(Memory(b"GGML" + bytes(100)), "x.gguf")
+
+
+def test_storages_of_a_torch_file_never_overlap() -> None:
+    tensors = scan_model(LocalSource(PLAIN)).tensors
+    assert [(t.name, t.dtype, t.shape, t.nbytes) for t in tensors] == [
+        ("model.weight", "BF16", (4, 8), 64),
+        ("storage 1", "I64", (6,), 48),
+        ("model.parameter", "F32", (2,), 8),
+        ("model.small", "F8_E4M3", (3,), 3),
+    ]
+    assert all(a.end <= b.offset for a, b in itertools.pairwise(tensors))
+
+
+def test_pieces_of_a_distributed_checkpoint() -> None:
+    folder = PLAIN.parent / "dcp" / "step-7"
+    scan = scan_model(LocalSource(folder))
+    assert scan.format == "dcp"
+    found = {tensor.name: tensor for tensor in scan.tensors}
+    assert found.keys() == {"model.weight [0, 0]", "model.weight [3, 0]", "model.bias [0]"}
+    for start in (0, 3):
+        entry = found[f"model.weight [{start}, 0]"]
+        reader = LocalSource(folder).open(entry.file)
+        values = struct.unpack("<12f", reader.pread(entry.offset, entry.nbytes))
+        assert values == tuple(float(number) for number in range(start * 4, start * 4 + 12))
+        reader.close()
+
+
+def test_what_a_pickle_would_call_is_told(tmp_path: Path) -> None:
+    (tmp_path / "bare.pkl").write_bytes(pickle.dumps(_Touch(tmp_path / "proof")))
+    (tmp_path / "text.bin").write_bytes(b"no pickle at all")
+    shutil.copy(PLAIN / "model.pt", tmp_path / "evil.pt")
+    tampering.edit_pickle(tmp_path / "evil.pt", lambda _: pickle.dumps(_Touch(tmp_path / "proof")))
+    told = {p.where: p.detail for p in scan_model(LocalSource(tmp_path)).problems if p.kind == "pickle_globals"}
+    assert told.keys() == {"bare.pkl", "evil.pt"}
+    assert all("would call posix.mkdir when it is loaded" in detail for detail in told.values())
+    assert not (tmp_path / "proof").exists()
