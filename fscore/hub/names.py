@@ -122,10 +122,10 @@ def check_rank(name: str) -> str:
 
 def split_entry(name: str) -> tuple[int, str] | None:
     """(version, layout) of a directory entry `<N>` or `<N>+<layout>`; None for anything else."""
-    number, _, layout = name.partition("+")
+    number, plus, layout = name.partition("+")
     if not number.isascii() or not number.isdigit() or number.startswith("0"):
         return None
-    if layout and not _LAYOUT.fullmatch(layout):
+    if plus and not _LAYOUT.fullmatch(layout):
         return None
     return int(number), layout
 

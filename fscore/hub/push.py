@@ -113,7 +113,7 @@ def refuse_broken(scan: ModelScan, *, allow_pickle: bool = False) -> None:
         raise HubError("there is nothing to push: the directory is empty", kind="invalid")
     if bad:
         more = f"; and {len(bad) - 1} more" if len(bad) > 1 else ""
-        unsafe = bad[0].kind in (_PICKLES, "unsafe", "executable")
+        unsafe = bad[0].kind in (_PICKLES, "pickle_globals", "unsafe", "executable")
         raise HubError(f"{bad[0].detail}{more}", kind="unsafe" if unsafe else "invalid")
 
 
