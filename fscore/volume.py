@@ -285,21 +285,26 @@ def _assemble(url: str, meta: MetaService, override: ObjectStore | None, clock: 
 def stack_store(
     setting: Setting, override: ObjectStore | None, clock: Clock, options: Options, metrics: Metrics
 ) -> ObjectStore:
-    """The volume's object store: driver, checksum, limits, retries, meter, and the volume's name before every key."""
+    """The volume's object store: driver, checksum, limits, retries, meter, seal, and the name before every key."""
     store = override or open_store(
         setting.storage,
         options.bucket or setting.bucket,
         access_key=setting.access_key,
         secret_key=setting.secret_key,
         session_token=setting.session_token,
+        shards=setting.shards,
         durable=options.durable,
     )
     if setting.storage in _CHECKSUMMED and override is None:
         store = Checksummed(store)
     if options.upload_limit or options.download_limit:
         store = Limited(store, upload=options.upload_limit, download=options.download_limit, clock=clock)
-    store = Retrying(store, Retry(attempts=options.attempts, clock=clock))
-    return Prefixed(Metered(store, metrics), f"{setting.name}/")
+    store = Metered(Retrying(store, Retry(attempts=options.attempts, clock=clock)), metrics)
+    if setting.encrypt_key:
+        from fscore.objects.wrap.encrypt import Encrypted, Sealer
+
+        store = Encrypted(store, Sealer(setting.encrypt_key, setting.encrypt_algo))
+    return Prefixed(store, f"{setting.name}/")
 
 
 def _cache(setting: Setting, options: Options, metrics: Metrics) -> BlockCache:

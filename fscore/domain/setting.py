@@ -20,6 +20,7 @@ from fscore.domain.version import IMPLEMENTS, parse_version
 
 META_VERSION: Final = 1
 COMPRESSIONS: Final = frozenset({"", "none", "lz4", "zstd"})
+ENCRYPTIONS: Final = frozenset({"", "aes256gcm-rsa", "chacha20-rsa"})
 NAME_PATTERN: Final = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 SECRETS: Final = ("secret_key", "session_token", "encrypt_key")
 
@@ -206,10 +207,8 @@ def _unreadable(setting: Setting) -> list[str]:
     reasons = []
     if setting.compression.lower() not in COMPRESSIONS:
         reasons.append(f"its blocks are compressed with {setting.compression}, which this client does not know")
-    if setting.encrypt_key:
-        reasons.append("its blocks are encrypted, which this client cannot read yet")
-    if setting.shards > 1:
-        reasons.append("its blocks are spread over several buckets, which this client cannot read yet")
+    if setting.encrypt_key and setting.encrypt_algo.lower() not in ENCRYPTIONS:
+        reasons.append(f"its blocks are encrypted with {setting.encrypt_algo}, which this client does not know")
     return reasons
 
 

@@ -19,7 +19,7 @@ from fscore.meta.service import MetaService
 from fscore.meta.txn import DirStat
 from fscore.runtime.clock import FakeClock
 from fscore.volume import Volume, open_volume
-from tests.kit.golden import ENCRYPTED, PARAMS, Golden
+from tests.kit.golden import ENCRYPTED, PARAMS, PASSPHRASE, Golden
 
 ROOT_USER: Final = Caller.root()
 KINDS: Final = {
@@ -36,9 +36,6 @@ ACL_XATTRS: Final = (b"system.posix_acl_access", b"system.posix_acl_default")
 """Views of ACL rules, which are no stored xattrs; ACLs are a later issue."""
 
 FEATURES: Final = [pytest.param("redis-features", marks=pytest.mark.redis), "sqlite-features"]
-READABLE: Final = [param for param in PARAMS if (param if isinstance(param, str) else param.values[0]) not in ENCRYPTED]
-"""Volumes whose bytes are compared: block encryption is a later issue, and the refusal has a test of its own."""
-
 PART: Final = 1 << 20
 
 
@@ -55,7 +52,10 @@ def service(golden: Golden) -> Iterator[MetaService]:
 @pytest.fixture(scope="module")
 def volume(golden: Golden) -> Iterator[Volume]:
     """The volume, read-only, over its unpacked objects."""
-    with open_volume(golden.url, read_only=True, bucket=golden.bucket, background=False) as opened:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JFS_RSA_PASSPHRASE", PASSPHRASE)
+        opened = open_volume(golden.url, read_only=True, bucket=golden.bucket, background=False)
+    with opened:
         yield opened
 
 
@@ -149,7 +149,7 @@ def test_directories_list_exactly_the_tree(golden: Golden, service: MetaService)
         assert set(found) == wanted, path
 
 
-@pytest.mark.parametrize("golden", READABLE, indirect=True)
+@pytest.mark.parametrize("golden", PARAMS, indirect=True)
 def test_every_byte(golden: Golden, volume: Volume) -> None:
     for entry in entries(golden):
         if entry["type"] == "file":
@@ -172,8 +172,12 @@ def sha256_of(volume: Volume, entry: dict[str, Any]) -> str:
 
 @pytest.mark.redis
 @pytest.mark.parametrize("golden", sorted(ENCRYPTED), indirect=True)
-def test_encrypted_volumes_are_refused_in_one_line(golden: Golden) -> None:
-    with pytest.raises(SettingError, match="encrypted") as caught:
+@pytest.mark.parametrize("passphrase", ["", "wrong"])
+def test_encrypted_volumes_are_refused_in_one_line_without_the_passphrase(
+    golden: Golden, passphrase: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JFS_RSA_PASSPHRASE", passphrase)
+    with pytest.raises(SettingError, match="JFS_RSA_PASSPHRASE") as caught:
         open_volume(golden.url, read_only=True, bucket=golden.bucket, background=False)
     assert "\n" not in str(caught.value)
 

@@ -294,7 +294,7 @@ def test_opening_what_is_no_volume(engine_url: str, meta_clock: FakeClock) -> No
         ({"min_client_version": "9.0.0"}, False),
         ({"max_client_version": "1.0.0"}, False),
         ({"compression": "brotli"}, False),
-        ({"encrypt_key": "-----BEGIN"}, False),
+        ({"encrypt_key": "-----BEGIN", "encrypt_algo": "sm4gcm"}, False),
         ({"ranger_rest_url": "http://ranger"}, False),
     ],
 )
