@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fscore.files.compose import Range, Zeros, data
+from fscore.files.compose import Piece, Range, Zeros, data
 from fscore.objects.wrap.faulty import When
 from fscore.volume import Volume
 from tests.kit.crash import Ledger, Story, sweep
@@ -66,7 +66,7 @@ def share(volume: Volume, ledger: Ledger) -> None:
     with ledger.change({"/s": source}, {"/s": b""}):
         fs.write_bytes("/s", source)
     made = source[100:5000] + b"new bytes" * 10_000 + bytes(5000) + source[BLOCK:]
-    pieces = [Range("/s", 100, 4900), data(b"new bytes" * 10_000), Zeros(5000), Range("/s", BLOCK, BLOCK)]
+    pieces: list[Piece] = [Range("/s", 100, 4900), data(b"new bytes" * 10_000), Zeros(5000), Range("/s", BLOCK, BLOCK)]
     with ledger.change({"/c": made}):
         fs.compose("/c", pieces)
     with ledger.change({"/d": made}):
