@@ -154,6 +154,8 @@ class ApprovalGate(ApprovalOperator):
         self.log.info("%s: %s by %s: %s", self.ref, decision["decision"], decision["by"], decision["reason"] or "-")
         if decision["decision"] == "approve":
             return decision
+        # Skipping ends the task by an exception, so its result would be lost.
+        context["ti"].xcom_push(key="return_value", value=decision)
         tasks = [task for task in context["task"].get_flat_relatives(upstream=False) if not task.is_teardown]
         self.skip(ti=context["ti"], tasks=tasks)
         return decision

@@ -50,6 +50,7 @@ class Supervisor:
     pools: Mapping[str, int] = field(default_factory=lambda: dict(POOLS))
     say: Callable[[str], None] = print
     clock: Clock = field(default_factory=SystemClock)
+    _children: list[subprocess.Popen[bytes]] = field(default_factory=list, repr=False)
 
     @property
     def url(self) -> str:
@@ -147,6 +148,7 @@ class Supervisor:
                     stderr=log,
                     start_new_session=True,
                 )
+            self._children.append(process)
             mains[name] = (process.pid, psutil.Process(process.pid).create_time())
             # Written after each one, so that a crash in between leaves nobody unknown.
             write_private(self.home.state_file, json.dumps({"port": port, "boot": _boot(), "mains": mains}) + "\n")
@@ -187,6 +189,7 @@ class Supervisor:
         for process in rest:
             _signal(process.kill)
         _reap(rest)
+        self._children = [child for child in self._children if child.poll() is None]
         if mains:
             self.say("Airflow is stopped")
         return bool(mains)
