@@ -20,6 +20,8 @@ from fscore.domain.errors import HubError
 from fscore.hub.formats.config import ModelConfig
 
 EXPERT = "{e}"
+_MOST_KNOWN = 200_000
+"""Names remembered by a family: the largest models have 92,000, and each is asked for several times."""
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -53,10 +55,18 @@ class Family:
         self._outside = re.compile(rf"^(?:{prefix})?(?P<rest>.+)$")
         self._expert = re.compile(r"(?<=\.experts\.)(?P<expert>\d+)(?=\.)")
         self._in_layer = {rule.pattern: rule for rule in self.rules if rule.stage == "layer"}
+        self._known: dict[str, Matched | None] = {}
         self._beside = {rule.pattern: rule for rule in self.rules if rule.stage != "layer"}
 
     def match(self, name: str) -> Matched | None:
         """The rule of a tensor name; None when the family has none."""
+        if name not in self._known:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[name] = self._match(name)
+        return self._known[name]
+
+    def _match(self, name: str) -> Matched | None:
         found = self._layer.match(name)
         if found is None:
             outside = self._outside.match(name)

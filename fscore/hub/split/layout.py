@@ -69,17 +69,21 @@ class Laid(msgspec.Struct, frozen=True):
 def runs_of(items: Iterable[Item]) -> list[Run]:
     """Group referred tensors, given in source order, into runs of consecutive ranges."""
     runs: list[Run] = []
+    held: list[Item] = []
+    nbytes = records = 0
+    last: Part | None = None
     for item in items:
         first = item.parts[0] if item.parts else None
-        records = len(item.parts)
-        last = runs[-1].items[-1].parts[-1] if runs and runs[-1].items[-1].parts else None
         joined = isinstance(first, Ref) and isinstance(last, Ref) and follows(last, first)
-        if runs and (joined or not item.parts):
-            old = runs[-1]
-            grown = old.records + records - (1 if joined else 0)
-            runs[-1] = Run((*old.items, item), old.nbytes + item.nbytes, grown)
-        else:
-            runs.append(Run((item,), item.nbytes, records))
+        if held and item.parts and not joined:
+            runs.append(Run(tuple(held), nbytes, records))
+            held, nbytes, records = [], 0, 0
+        held.append(item)
+        nbytes += item.nbytes
+        records += len(item.parts) - (1 if joined else 0)
+        last = item.parts[-1] if item.parts else last
+    if held:
+        runs.append(Run(tuple(held), nbytes, records))
     return runs
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from functools import cache
 
 import msgspec
 
@@ -125,26 +126,34 @@ def cut_for(
 
     `shape` may be that of the weight's scales, a quotient of the weight's: see `scale_cut`.
     """
-    degree, number = rank.expert_tp if expert or "E" in dims else (rank.grid.tp, rank.tp)
+    degree, number = rank.expert_tp if expert or dims[0] == "E" else (rank.grid.tp, rank.tp)
     if degree == 1:
         return None
+    dim, parts = split_axis(dims)
+    if not parts:
+        return None
+    if parts == ("v",):
+        return _vocabulary(dim, shape[dim], degree, number, vocab_multiple)
+    spans, base = [], 0
+    for part in parts:
+        size = _size(part, config)
+        start, stop = _share(part, size, config, degree, number)
+        spans.append((base + start, base + stop))
+        base += size
+    if base != shape[dim]:
+        raise HubError(f"dimension {dim} has {shape[dim]} entries, the config promises {base}")
+    how = "kv heads" if parts == ("kv",) and config.kv_heads < degree else ("packed" if len(parts) > 1 else "even")
+    return Cut(dim, tuple(spans), how=how)
+
+
+@cache
+def split_axis(dims: tuple[str, ...]) -> tuple[int, tuple[str, ...]]:
+    """(dimension, its parts) of the one dimension that tensor ranks share; (0, ()) when they share none."""
     for dim, axis in enumerate(dims):
-        if axis == "v":
-            return _vocabulary(dim, shape[dim], degree, number, vocab_multiple)
-        parts = axis.split("+")
-        if not set(parts) <= {"q", "kv", "i", "mi", "si"}:
-            continue
-        spans, base = [], 0
-        for part in parts:
-            size = _size(part, config)
-            start, stop = _share(part, size, config, degree, number)
-            spans.append((base + start, base + stop))
-            base += size
-        if base != shape[dim]:
-            raise HubError(f"dimension {dim} has {shape[dim]} entries, the config promises {base}")
-        how = "kv heads" if axis == "kv" and config.kv_heads < degree else ("packed" if len(parts) > 1 else "even")
-        return Cut(dim, tuple(spans), how=how)
-    return None
+        parts = tuple(axis.split("+"))
+        if parts == ("v",) or set(parts) <= {"q", "kv", "i", "mi", "si"}:
+            return dim, parts
+    return 0, ()
 
 
 def scale_cut(cut: Cut, block: int, whole: int, scales: int) -> Cut:
@@ -174,13 +183,11 @@ def _vocabulary(dim: int, size: int, degree: int, number: int, multiple: int) ->
 
 
 def _size(axis: str, config: ModelConfig) -> int:
-    return {
-        "q": config.heads * config.head_dim,
-        "kv": config.kv_heads * config.head_dim,
-        "i": config.intermediate,
-        "mi": config.moe_intermediate,
-        "si": config.shared_intermediate,
-    }[axis]
+    if axis == "q":
+        return config.heads * config.head_dim
+    if axis == "kv":
+        return config.kv_heads * config.head_dim
+    return {"i": config.intermediate, "mi": config.moe_intermediate, "si": config.shared_intermediate}[axis]
 
 
 def _share(axis: str, size: int, config: ModelConfig, degree: int, number: int) -> Span:
