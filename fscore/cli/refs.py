@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from fscore.cli.errors import WrongUse
 from fscore.domain.errors import HubError
-from fscore.hub.names import Ref, parse_ref
+
+if TYPE_CHECKING:
+    from fscore.hub.names import Ref
 
 
 def named(text: str, team: str = "") -> Ref:
     """A model, or one version of it. A malformed reference is wrong use."""
+    from fscore.hub.names import parse_ref  # here, because the hub is more than `fscore --help` wants to load
+
     name = text if "/" in text or not team else f"{team}/{text}"
     try:
         return parse_ref(name)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fscore.cli.output import fields, human, share
+from fscore.cli.output import columns, fields, human, share
 
 if TYPE_CHECKING:
     from fscore.hub.reports import LayoutReport, PullReport, PushReport, WarmReport
+    from fscore.sync.plan import SyncReport
 
 
 def pushed(report: PushReport) -> list[str]:
@@ -70,3 +71,18 @@ def warmed(report: WarmReport) -> list[str]:
             ("seconds", f"{report.seconds:.1f}"),
         ]
     )
+
+
+def synced(report: SyncReport) -> list[str]:
+    """What a sync brought, one line for each version or layout, and what stands against the rest."""
+    rows = [
+        (item.action, item.ref, human(item.bytes_moved), human(item.bytes_shared))
+        for item in report.items
+        if item.action != "kept"
+    ]
+    lines = columns(rows, ("ACTION", "WHAT", "MOVED", "SHARED"), right=(2, 3)) if rows else []
+    lines += [f"withdrawn  {ref}" for ref in report.withdrawn]
+    lines += [f"conflict   {conflict}" for conflict in report.conflicts]
+    kept = len(report.items) - len(rows)
+    summary = f"{report.versions} versions and {report.layouts} layouts new at {report.region}, {kept} were there"
+    return [*lines, f"{summary}; {human(report.bytes_moved)} moved in {report.seconds:.1f} s"]

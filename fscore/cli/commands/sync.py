@@ -7,9 +7,10 @@ from typing import Annotated, Final
 import typer
 
 from fscore.cli import options
-from fscore.cli.output import Output, fields, human
+from fscore.cli.output import Output
 from fscore.cli.progress import shown
 from fscore.cli.refs import named
+from fscore.cli.texts import synced
 
 EXAMPLES: Final = """fscore sync VOLUME redis://other-cloud:6379/1
 
@@ -42,5 +43,7 @@ def command(
 
     refs = [named(model, team) for model in models] if models else None
     with open_volume(volume) as source, open_volume(target) as other, shown(progress, quiet=quiet) as bars:
-        report = sync_versions(source, other, refs, progress=bars)
-    Output(as_json=as_json, quiet=quiet).report(report, lambda: fields([("moved", human(report.bytes_moved))]))
+        report = sync_versions(source, other, refs, actor=user, progress=bars)
+    Output(as_json=as_json, quiet=quiet).report(report, lambda: synced(report))
+    if report.conflicts:
+        raise typer.Exit(1)

@@ -227,3 +227,29 @@ def test_a_warm_cache_covers_the_version(fscore: Fscore, cli_volume: str, model:
     assert cold["bytes_fetched"] == cold["bytes_total"] >= weigh(model)
     warm = fscore.json("warmup", cli_volume, "llm/tiny@1", "--cache-dir", tmp_path / "cache")
     assert (warm["coverage"], warm["bytes_fetched"]) == (1.0, 0)
+
+
+def test_sync_brings_what_is_published_and_then_nothing(
+    fscore: Fscore, cli_volume: str, model: Path, changed: Path, tmp_path: Path
+) -> None:
+    other = f"sqlite3://{tmp_path / 'other.db'}"
+    fscore("format", other, "other-cloud", "--bucket", tmp_path / "other-blocks").ok()
+    fscore("push", cli_volume, model, "llm/tiny").ok()
+    fscore("split", cli_volume, "llm/tiny@1", "--tp", 2).ok()
+    fscore("publish", cli_volume, "llm/tiny@1", "--alias", "prod").ok()
+    fscore("push", cli_volume, changed, "llm/tiny").ok()
+
+    first = fscore.json("sync", cli_volume, other)
+    assert (first["versions"], first["layouts"], first["conflicts"]) == (1, 1, [])
+    assert 0 < first["bytes_moved"] <= first["bytes_total"]
+    again = fscore.json("sync", cli_volume, other)
+    assert (again["versions"], again["layouts"], again["bytes_moved"]) == (0, 0, 0)
+    assert "2 were there" in fscore("sync", cli_volume, other, "llm/tiny").ok().out
+
+    here, there = (fscore.json("show", url, "llm/tiny:prod") for url in (cli_volume, other))
+    assert (here["digest"], here["state"]) == (there["digest"], "published")
+    fscore("pull", other, "llm/tiny:prod", tmp_path / "out").ok()
+    assert same(tmp_path / "out", model)
+    assert "publish it first" in fscore.refused(1, "sync", cli_volume, other, "llm/tiny@2")
+    assert "no such model" in fscore.refused(1, "sync", cli_volume, other, "llm/none")
+    assert fscore("fsck", other).ok().out.startswith("sound")
