@@ -14,7 +14,7 @@ import msgspec
 from fscore.blocks.cache.api import BlockCache, NoCache
 from fscore.blocks.codec import Plain, codec_for
 from fscore.blocks.upload import Budget, SliceWriter
-from fscore.domain.errors import CorruptError, FsError, NotFound, StoreError
+from fscore.domain.errors import CorruptError, FsError, NotFound, SettingError, StoreError
 from fscore.domain.geometry import block_length, by_block
 from fscore.domain.keys import block_key, slice_keys
 from fscore.objects.api import ObjectStore
@@ -68,7 +68,8 @@ class BlockStore:
         self._codec = codec_for(compression)
         self._hash_prefix = hash_prefix
         self._ranged = isinstance(self._codec, Plain) and objects.reads_parts
-        self._direct = self._ranged and isinstance(self.cache, NoCache)
+        self._keeps = self.cache.keeps(block_size)
+        self._direct = self._ranged and not self._keeps
         self._uploads = Pool("upload", upload_threads)
         self._fetches = Pool("fetch", fetch_threads)
         self._ahead = Pool("prefetch", max(1, fetch_threads // 2))
@@ -137,7 +138,7 @@ class BlockStore:
 
     def prefetch(self, slice_id: int, size: int, off: int, length: int) -> None:
         """Bring the blocks of a range into the cache in the background, as far as that is not busy already."""
-        length = max(0, min(length, size - off))
+        length = max(0, min(length, size - off)) if self._keeps else 0
         for index, _, _ in by_block(off, length, self.block_size):
             key = self._key(slice_id, size, index)
             if self.cache.contains(key) or self._flights.flying(key):
@@ -170,7 +171,12 @@ class BlockStore:
         )
 
     def warm(self, slices: Iterable[tuple[int, int]], progress: Progress | None = None) -> WarmReport:
-        """Fill the cache with these slices (id, size). One that cannot be read is counted and logged, not raised."""
+        """Fill the cache with these slices (id, size). One that cannot be read is counted and logged, not raised.
+
+        SettingError without a cache that could keep a block.
+        """
+        if not self._keeps:
+            raise SettingError("there is no block cache to warm: give the volume a cache directory")
         told = progress or NoProgress()
         wanted = [
             (self._key(slice_id, size, index), block_length(size, index, self.block_size))
@@ -205,7 +211,7 @@ class BlockStore:
         if found is not None:
             return found
         whole = block_length(size, index, self.block_size)
-        if self._ranged and self._range_pays(key, pos, n, whole):
+        if self._direct or (self._ranged and self._range_pays(key, pos, n, whole)):
             data = self.objects.get(key, pos, n)
             if len(data) != n:
                 raise self._corrupt(key, f"it ends before byte {pos + n}")

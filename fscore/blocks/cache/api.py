@@ -30,6 +30,10 @@ class BlockCache(Protocol):
         """Keep a whole block, if there is room. `data` may be kept as it is when it is `bytes`."""
         ...
 
+    def keeps(self, size: int) -> bool:
+        """Whether a block of `size` bytes would be kept at all; if not, fetching one whole for later is a waste."""
+        ...
+
     def contains(self, key: str) -> bool:
         """Whether the block seems to be here; the next get may still say None."""
         ...
@@ -62,6 +66,10 @@ class NoCache:
 
     def put(self, key: str, data: Buffer) -> None:
         """Not kept."""
+
+    def keeps(self, size: int) -> bool:
+        """No."""
+        return False
 
     def contains(self, key: str) -> bool:
         """No."""

@@ -123,6 +123,10 @@ class DiskCache:
         self._evict()
         self._scan_if_due()
 
+    def keeps(self, size: int) -> bool:
+        """Whether it fits."""
+        return size + trailer_size(size) <= self._limit
+
     def contains(self, key: str) -> bool:
         """Whether the file is there now."""
         if key in self._index:
@@ -145,6 +149,7 @@ class DiskCache:
 
     def _checked(self, key: str, size: int, length: int, read: Callable[[int], bool]) -> bool:
         """Open the file and let `read` take from it what is sound; drop the file if it is not."""
+        start = self._clock.monotonic()
         try:
             fd = os.open(self._raw + key, _OPEN)
         except OSError:
@@ -164,7 +169,7 @@ class DiskCache:
             self.drop(key)
             return False
         self._touch(key, size)
-        self._metrics.add("cache.disk.hit")
+        self._metrics.observe("cache.disk.hit", self._clock.monotonic() - start)
         self._metrics.add("cache.disk.hit.bytes", length)
         return True
 
@@ -183,7 +188,7 @@ class DiskCache:
 
     def _room(self, size: int) -> bool:
         """Whether a block may be written: it fits the cache, and the disk is not low with nothing left to evict."""
-        if size + trailer_size(size) > self._limit:
+        if not self.keeps(size):
             return False
         now = self._clock.monotonic()
         if now >= self._look_due:

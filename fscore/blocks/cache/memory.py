@@ -10,7 +10,7 @@ from fscore.runtime.metrics import Metrics
 
 
 class MemoryCache:
-    """At most `limit` bytes of blocks. A block larger than a quarter of that is not kept."""
+    """At most `limit` bytes of blocks. A block larger than that is not kept."""
 
     def __init__(self, limit: int, metrics: Metrics | None = None) -> None:
         self._limit = limit
@@ -41,7 +41,7 @@ class MemoryCache:
 
     def put(self, key: str, data: Buffer) -> None:
         """Keep a block; `bytes` are kept as they are, anything else is copied."""
-        if len(data) * 4 > self._limit:
+        if not self.keeps(len(data)):
             return
         block = bytes(data)
         with self._lock:
@@ -51,6 +51,10 @@ class MemoryCache:
             while self._used > self._limit:
                 _, evicted = self._blocks.popitem(last=False)
                 self._used -= len(evicted)
+
+    def keeps(self, size: int) -> bool:
+        """Whether it fits."""
+        return size <= self._limit
 
     def contains(self, key: str) -> bool:
         """Whether it is here."""

@@ -76,6 +76,10 @@ class Tiers:
             self._writes.add(write)
         write.add_done_callback(self._written)
 
+    def keeps(self, size: int) -> bool:
+        """Whether any tier does."""
+        return self._memory.keeps(size) or self._disk.keeps(size)
+
     def contains(self, key: str) -> bool:
         """Whether any tier has it."""
         return self._memory.contains(key) or key in self._waiting or self._disk.contains(key)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fscore.blocks.cache.api import BlockCache, NoCache
 from fscore.blocks.cache.memory import MemoryCache
 from fscore.blocks.store import BlockStore
-from fscore.domain.errors import CorruptError, Invalid, NotFound, TransientError
+from fscore.domain.errors import CorruptError, Invalid, NotFound, SettingError, TransientError
 from fscore.domain.geometry import CHUNK
 from fscore.domain.keys import slice_keys
 from fscore.objects.memory import MemoryStore
@@ -271,6 +271,22 @@ def test_without_a_cache_bytes_go_straight_into_the_buffer(make: Make) -> None:
     store.read_into(1, len(data), BLOCK // 2, memoryview(buffer))
     assert buffer == data[BLOCK // 2 : BLOCK // 2 + BLOCK]
     assert sorted(get[1:] for get in gate.gets) == [(0, BLOCK // 2), (BLOCK // 2, BLOCK // 2)]
+
+
+@pytest.mark.parametrize("cache", [NoCache(), MemoryCache(BLOCK - 1)])
+def test_a_cache_that_keeps_no_block_causes_no_whole_fetch(make: Make, cache: BlockCache) -> None:
+    driver = MemoryStore()
+    data = written(make(driver), 1, os.urandom(BLOCK))
+    gate = Gate(driver)
+    gate.open.set()
+    store = make(gate, cache=cache)
+    for off in range(0, BLOCK, 8192):
+        assert store.read(1, BLOCK, off, 8192) == data[off : off + 8192]
+    store.prefetch(1, BLOCK, 0, BLOCK)
+    with pytest.raises(SettingError, match="no block cache to warm"):
+        store.warm([(1, BLOCK)])
+    store.close()
+    assert [get[1:] for get in gate.gets] == [(off, 8192) for off in range(0, BLOCK, 8192)]
 
 
 def test_a_missing_block_is_not_found(make: Make) -> None:
