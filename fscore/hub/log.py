@@ -24,6 +24,8 @@ from fscore.runtime.threads import Pool
 _ENTRY: Final = re.compile(r"([0-9]{8})\.json")
 _TRIES: Final = 200
 _READERS: Final = 8
+_LISTINGS: Final = 3
+"""A listing that runs beside writers may show event 9 and not yet 8; a gap that stays is one."""
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -76,11 +78,15 @@ class EventLog:
 
     def events(self) -> list[Event]:
         """Every event so far, oldest first."""
-        numbers = self._numbers()
         known = len(self._events)
-        fresh = [number for number in numbers if number > known]
-        if fresh and fresh[0] != known + 1:
-            raise HubError(f"{self.path}: event {known + 1} is missing", kind="unsafe", hint="see verify_log")
+        fresh: list[int] = []
+        for _ in range(_LISTINGS):
+            fresh = [number for number in self._numbers() if number > known]
+            if fresh == list(range(known + 1, known + 1 + len(fresh))):
+                break
+        else:
+            gap = next(at for at, number in enumerate(fresh, start=known + 1) if at != number)
+            raise HubError(f"{self.path}: event {gap} is missing", kind="unsafe", hint="see verify_log")
         self._events += [decode(self._read(number)) for number in fresh] if len(fresh) < 4 else self._read_many(fresh)
         return list(self._events)
 

@@ -33,12 +33,12 @@ class Registry:
 
     def models(self, actor: str | Actor, team: str | None = None) -> list[ModelInfo]:
         """The models that the actor may see, by team and name."""
-        who = as_actor(actor)
+        who, policy = as_actor(actor), self.ledger.policy
         found: list[ModelInfo] = []
         for name in [names.check_name("team", team)] if team else teams_of(self._files):
             if team:
-                self.ledger.policy.check_member(who, name)
-            elif not self.ledger.policy.is_member(who, name):
+                policy.check_member(who, name)
+            elif not policy.is_member(who, name):
                 continue
             found += [self._model(Ref(name, model)) for model in models_of(self._files, name)]
         return found
@@ -137,11 +137,7 @@ class Registry:
         parsed = self.ledger.numbered(self._seen_by(ref, who))
         self.ledger.policy.check_approver(who, parsed.team, "revoke versions")
         self.ledger.step(parsed, Action.REVOKE, who, lambda v, _: v.state != State.REVOKED, extra={"reason": reason})
-        for alias, number in self.ledger.history(parsed).aliases.items():
-            if number == parsed.version:
-                self.ledger.note(Ref(parsed.team, parsed.model), "alias", who, extra={"alias": alias})
-                settle_alias(self.ledger, parsed, alias)
-        withdraw(self.ledger, parsed)
+        withdraw(self.ledger, parsed, who)
         return self._info(parsed)
 
     def record_validation(self, ref: str | Ref, result: object, actor: str | Actor) -> VersionInfo:
@@ -261,9 +257,13 @@ def settle_alias(ledger: Ledger, ref: Ref, alias: str) -> None:
             ledger.files.unlink(link, skip_trash=True)
 
 
-def withdraw(ledger: Ledger, ref: Ref) -> None:
-    """Take a revoked version and its layouts out of every reader's way, the version first. Repeats are harmless."""
+def withdraw(ledger: Ledger, ref: Ref, who: Actor) -> None:
+    """Take a revoked version out of every reader's way: its aliases, it, its layouts. Repeats are harmless."""
     number = ref.version or 0
+    for alias, target in ledger.history(ref).aliases.items():
+        if target == number:
+            ledger.note(Ref(ref.team, ref.model), "alias", who, extra={"alias": alias})
+            settle_alias(ledger, ref, alias)
     top = names.revoked_dir(ref.team, ref.model)
     ledger.files.mkdir(top, parents=True, exist_ok=True)
     for layout in ["", *ledger.layouts(ref)]:

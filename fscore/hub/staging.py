@@ -88,12 +88,18 @@ class Staging:
         return self._place(f"{self.files}/{path}", pieces)
 
     def put(self, path: str, data: bytes) -> None:
-        """Put a small file in place, whole, replacing an earlier one."""
+        """Put a small file in place, whole, unless the same is there; another one is replaced."""
         target = f"{self.files}/{path}"
+        if self._fs.exists(target) and self._fs.read_bytes(target) == data:
+            return
         self._fs.mkdir(target.rpartition("/")[0], parents=True, exist_ok=True)
         part = f"{self._parts}/{secrets.token_hex(8)}"
         self._fs.write_atomic(part, data, replace=False)
-        self._fs.rename(part, target)
+        try:
+            self._fs.rename(part, target, replace=False)
+        except Exists:
+            if self._fs.read_bytes(target) != data:
+                self._fs.rename(part, target)
 
     def prune(self, wanted: Collection[str]) -> None:
         """Remove whatever lies among the files but is none of these (what a killed writer left)."""

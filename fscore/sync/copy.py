@@ -124,6 +124,15 @@ def holdings(ledger: Ledger, ref: Ref) -> tuple[str, dict[str, str]] | None:
     return manifest.version_digest, layouts
 
 
+def links(ledger: Ledger, model: Ref) -> set[str]:
+    """The aliases that lie in a model's directory as links."""
+    try:
+        found = ledger.files.scandir(names.model_dir(model.team, model.model))
+        return {stat.name for stat in found if stat.is_symlink and not stat.name.startswith(".")}
+    except NotFound:
+        return set()
+
+
 def _manifest(files: Filesystem, where: str) -> Manifest | None:
     try:
         return records.read_manifest(files, where)

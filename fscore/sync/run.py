@@ -17,7 +17,7 @@ from fscore.hub.names import Ref, parse_ref
 from fscore.hub.registry import settle_alias, withdraw
 from fscore.runtime.clock import Clock, SystemClock
 from fscore.runtime.progress import Progress
-from fscore.sync.copy import Copier, holdings
+from fscore.sync.copy import Copier, holdings, links
 from fscore.sync.plan import Holding, SyncItem, SyncReport, plan_sync
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def sync_versions(
     for model in dict.fromkeys(Ref(ref.team, ref.model) for ref in wanted):
         conflicts += _carry_history(here, there, model, [ref for ref in wanted if ref.name == model.name])
     for ref in plan.withdraw:
-        withdraw(there, ref)
+        _withdraw(there, ref, who)
     new = [item for item in items if item.action != "kept"]
     return SyncReport(
         region=region,
@@ -128,11 +128,23 @@ def _carry_history(here: Ledger, there: Ledger, model: Ref, wanted: Sequence[Ref
                 return [f"{model.name}: the target's log moved meanwhile; run the sync again"]
     else:
         problems = [problem for ref in wanted for problem in _import(here, there, ref)]
-    target = there.history(model)
-    for alias, number in here.history(model).aliases.items():
-        if target.aliases.get(alias) == number and holdings(there, model.at(number)) is not None:
-            settle_alias(there, model, alias)
+    _settle_aliases(there, model)
     return problems
+
+
+def _settle_aliases(there: Ledger, model: Ref) -> None:
+    """Make the target's links what its log says, as far as the versions are there."""
+    wanted = there.history(model).aliases
+    present = {alias for alias, number in wanted.items() if holdings(there, model.at(number)) is not None}
+    for alias in sorted(present | (links(there, model) - wanted.keys())):
+        settle_alias(there, model, alias)
+
+
+def _withdraw(there: Ledger, ref: Ref, who: Actor) -> None:
+    version = there.history(ref).versions.get(ref.version or 0)
+    if version is not None and version.state in lifecycle.VISIBLE:
+        there.step(ref, Action.REVOKE, who, lambda v, _: v.state != State.REVOKED, extra={"reason": "revoked at home"})
+    withdraw(there, ref, who)
 
 
 def _import(here: Ledger, there: Ledger, ref: Ref) -> list[str]:

@@ -315,6 +315,8 @@ def _missing_in_layer(family: Family, config: ModelConfig, held: dict[str, set[i
     routers = [rule.pattern for rule in family.rules if rule.dims[0] == "e"]
     if any(EXPERT in pattern for patterns in begun.values() for pattern in patterns) and not held.keys() & set(routers):
         missing.append(routers[0])
+    gates = [rule.pattern for rule in family.rules if rule.dims[0] == "1" and rule.pattern not in held]
+    missing.extend(gates if "mlp.shared_expert" in begun else ())
     for patterns in begun.values():
         for pattern in patterns:
             if EXPERT in pattern:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from fscore.domain.errors import HubError
@@ -17,11 +19,12 @@ POLICY = Policy({"nlp": TeamPolicy(("ann",), ("bob",), ("root",))}, admins=("bos
 )  # fmt: skip
 def test_roles_of_a_team(name: str, *, member: bool, approver: bool, admin: bool) -> None:
     who = Actor(name)
-    for allowed, check in (
+    checks: list[tuple[bool, Callable[[], None]]] = [
         (member, lambda: POLICY.check_member(who, "nlp")),
         (approver, lambda: POLICY.check_approver(who, "nlp", "decide")),
         (admin, lambda: POLICY.check_admin(who, "nlp", "clean")),
-    ):
+    ]
+    for allowed, check in checks:
         if allowed:
             check()
         else:

@@ -19,9 +19,9 @@ def made(*files: ManifestFile, **more: object) -> Manifest:
     return Manifest("nlp", "m", 1, manifests.digest_of(files), files, **fields)  # type: ignore[arg-type]
 
 
-def entry(path: str, content: bytes = b"x", **more: str) -> ManifestFile:
+def entry(path: str, content: bytes = b"x", kind: str = "weight.config") -> ManifestFile:
     sha256 = hashlib.sha256(content).hexdigest()
-    return ManifestFile(path, len(content), hashlib.md5(content).hexdigest(), sha256, **more)
+    return ManifestFile(path, len(content), hashlib.md5(content).hexdigest(), sha256, kind)
 
 
 def test_a_manifest_survives_its_bytes() -> None:
