@@ -274,6 +274,19 @@ def test_a_forked_child_uses_connections_of_its_own(engine: SqlEngine) -> None:
         assert sorted(entry.name for entry in view.entries(1)) == [b"after", b"child", b"parent"]
 
 
+def test_a_flush_makes_commits_durable(engine: SqlEngine, path: Path) -> None:
+    """A commit may lie in the log unsynced; the flush of every second brings it into the file."""
+
+    def in_file() -> bool:
+        return b"a-name-to-look-for" in path.read_bytes()
+
+    engine.transact(lambda t: t.put_edge(1, b"a-name-to-look-for", Edge(Kind.FILE, 2)))
+    assert not in_file()
+    engine.flush()
+    assert in_file()
+    engine.flush()
+
+
 def test_an_error_in_a_body_leaves_the_connection_usable(engine: SqlEngine) -> None:
     def body(txn: MetaTxn) -> None:
         txn.put_edge(1, b"a", Edge(Kind.FILE, 2))

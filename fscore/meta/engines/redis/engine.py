@@ -68,6 +68,8 @@ class RedisEngine(MetaEngine):
                 try:
                     result = body(txn)
                     txn.seal()
+                except UnavailableError:
+                    raise
                 except Exception:
                     if not txn.guessed:
                         raise

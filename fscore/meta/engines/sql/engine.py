@@ -47,6 +47,7 @@ class SqlEngine(MetaEngine):
         self._clock = clock or SystemClock()
         self._rng = rng or random.Random()  # noqa: S311 - spreads waits, keeps no secret
         self._links = Connections(dialect, place)
+        self._unflushed = False
         self._sql = statements(dialect, place.table_prefix)
 
     @property
@@ -229,7 +230,10 @@ class SqlEngine(MetaEngine):
         yield from map(_two, self._read(lambda link: link.all(self._sql.all_sustained)))
 
     def flush(self) -> None:
-        """Nothing is held back: usage is charged in the transaction that changes it."""
+        """Make what was committed since the last flush durable. Usage is not held back: its transaction charges it."""
+        if self._unflushed:
+            self._unflushed = False
+            self._read(lambda link: self._dialect.harden(link.raw))
 
     def close(self) -> None:
         """Close the connections."""
@@ -253,6 +257,7 @@ class SqlEngine(MetaEngine):
                     link.execute(self._dialect.begin)
                     result = work(link)
                     link.execute("COMMIT")
+                    self._unflushed = True
                     return result
             except Exception as error:
                 cause = self._dialect.translate(error, self._place)

@@ -17,28 +17,21 @@ from __future__ import annotations
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql, postgresql
 
 Kind = sa.types.TypeEngine[Any]
 
 FORMAT: Final = "format"
 """Name of the only row of the setting table."""
 
-I64: Final[Kind] = (
-    sa.Integer().with_variant(mysql.BIGINT(20), "mysql", "mariadb").with_variant(sa.BigInteger(), "postgresql")
-)
-I32: Final[Kind] = sa.Integer().with_variant(mysql.INTEGER(), "mysql", "mariadb")
-STR: Final[Kind] = sa.Text().with_variant(sa.String(255), "mysql", "mariadb", "postgresql")
+I64: Final[Kind] = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+I32: Final[Kind] = sa.Integer()
+STR: Final[Kind] = sa.String(255).with_variant(sa.Text(), "sqlite")
 TEXT: Final[Kind] = sa.Text()
-BLOB: Final[Kind] = sa.LargeBinary().with_variant(postgresql.BYTEA(), "postgresql")
+BLOB: Final[Kind] = sa.LargeBinary()
 
 
 def _binary(length: int) -> Kind:
-    return (
-        sa.LargeBinary()
-        .with_variant(mysql.VARBINARY(length), "mysql", "mariadb")
-        .with_variant(postgresql.BYTEA(), "postgresql")
-    )
+    return sa.LargeBinary().with_variant(sa.VARBINARY(length), "mysql", "mariadb")
 
 
 class Tables:
