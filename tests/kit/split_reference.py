@@ -64,7 +64,11 @@ class Reference:
                 counts[pp - 2 - number] += 1
             return sum(counts[:p]) <= int(layer[1]) < sum(counts[: p + 1])
         tied_word = re.search(r"embed_tokens|wte\.|word_embeddings", name)
-        if tied_word and self.kind in {"gemma", "gemma2", "gpt2", "bert"} and "pooler.dense.bias" not in self.tensors:
+        if (
+            tied_word
+            and self.kind in {"gemma", "gemma2", "gemma3_text", "gpt2", "bert", "roberta"}
+            and "pooler.dense.bias" not in self.tensors
+        ):
             return p in {0, pp - 1}
         if re.search(r"embed_tokens|wte\.|wpe\.|embeddings\.", name):
             return p == 0
@@ -80,7 +84,7 @@ class Reference:
     def _part(self, name: str, whole: Array, tp: int, t: int) -> Array:
         if tp == 1:
             return whole
-        if re.search(r"embed_tokens|lm_head|wte\.|word_embeddings|cls\.predictions\.bias", name):
+        if re.search(r"embed_tokens|lm_head\.(weight|bias)|wte\.|word_embeddings|cls\.predictions\.bias", name):
             unit = 64 * tp // math.gcd(64, tp)
             short = -len(whole) % unit
             padded = np.concatenate([whole, np.zeros((short, *whole.shape[1:]), whole.dtype)])

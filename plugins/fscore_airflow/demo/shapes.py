@@ -178,6 +178,27 @@ def gemma2(size: Size) -> Blueprint:
     return Blueprint(config, _decoder(tied, layer), "BF16")
 
 
+def gemma3(size: Size) -> Blueprint:
+    """Gemma 3, text alone: Gemma 2's norms and Qwen3's."""
+    tied, h = _tied(size), size.hidden
+
+    def layer(at: str) -> Tensors:
+        found = _attention(tied, f"{at}.self_attn", qk_norm=True) + _mlp(h, tied.inner, f"{at}.mlp")
+        return [
+            *found,
+            (f"{at}.pre_feedforward_layernorm.weight", (h,)),
+            (f"{at}.post_feedforward_layernorm.weight", (h,)),
+        ]
+
+    config = {
+        **_common(tied, "gemma3_text", "Gemma3ForCausalLM"),
+        "hidden_activation": "gelu_pytorch_tanh",
+        "query_pre_attn_scalar": tied.head_dim,
+        "sliding_window": 512,
+    }
+    return Blueprint(config, _decoder(tied, layer), "BF16")
+
+
 def mixtral(size: Size) -> Blueprint:
     """Mixtral: experts w1, w2, w3 behind a router in every layer."""
 
@@ -217,6 +238,30 @@ def qwen3_moe(size: Size) -> Blueprint:
         "mlp_only_layers": [0],
         "decoder_sparse_step": 1,
         "norm_topk_prob": True,
+    }
+    return Blueprint(config, _decoder(size, layer), "BF16")
+
+
+def qwen2_moe(size: Size) -> Blueprint:
+    """Qwen2-MoE: experts, and one that all tokens share."""
+    h = size.hidden
+
+    def layer(at: str) -> Tensors:
+        found = [*_attention(size, f"{at}.self_attn", bias=True), (f"{at}.mlp.gate.weight", (size.experts, h))]
+        for expert in range(size.experts):
+            found += _mlp(h, size.expert_inner, f"{at}.mlp.experts.{expert}")
+        return [
+            *found,
+            *_mlp(h, size.inner, f"{at}.mlp.shared_expert"),
+            (f"{at}.mlp.shared_expert_gate.weight", (1, h)),
+        ]
+
+    config = {
+        **_common(size, "qwen2_moe", "Qwen2MoeForCausalLM"),
+        "num_experts": size.experts,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": size.expert_inner,
+        "shared_expert_intermediate_size": size.inner,
     }
     return Blueprint(config, _decoder(size, layer), "BF16")
 
@@ -296,6 +341,18 @@ def bert(size: Size) -> Blueprint:
     return Blueprint(config, found, "F32")
 
 
+def roberta(size: Size) -> Blueprint:
+    """RoBERTa: BERT's body, one token type, a head of other names."""
+    body = bert(size)
+    h = size.heads * size.head_dim
+    found = [(name.replace("bert.", "roberta."), shape) for name, shape in body.tensors if not name.startswith("cls.")]
+    types = "roberta.embeddings.token_type_embeddings.weight"
+    found = [(name, (1, h) if name == types else shape) for name, shape in found]
+    found += [("lm_head.bias", (size.vocab,)), *_linear("lm_head.dense", h, h), *_norm("lm_head.layer_norm", h)]
+    config = {**body.config, "architectures": ["RobertaForMaskedLM"], "model_type": "roberta", "type_vocab_size": 1}
+    return Blueprint(config, found, "F32")
+
+
 def _tied(size: Size) -> Size:
     return Size(**{**size.__dict__, "tied": True})
 
@@ -316,8 +373,11 @@ FAMILIES: dict[str, Callable[[Size], Blueprint]] = {
     "phi3": phi3,
     "gemma": gemma,
     "gemma2": gemma2,
+    "gemma3_text": gemma3,
     "mixtral": mixtral,
+    "qwen2_moe": qwen2_moe,
     "qwen3_moe": qwen3_moe,
     "gpt2": gpt2,
     "bert": bert,
+    "roberta": roberta,
 }

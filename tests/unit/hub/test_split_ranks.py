@@ -20,8 +20,8 @@ from fscore.hub.split.write import materialise
 from tests.kit.split_reference import Reference, load
 
 GRIDS = [(1, 1), (1, 2), (1, 4), (2, 1), (2, 2), (2, 4), (4, 1), (4, 2), (4, 4)]
-DENSE = ["llama", "mistral", "qwen2", "qwen3", "phi3", "gemma", "gemma2", "gpt2", "bert"]
-MOE = ["mixtral", "qwen3_moe"]
+DENSE = ["llama", "mistral", "qwen2", "qwen3", "phi3", "gemma", "gemma2", "gemma3_text", "gpt2", "bert", "roberta"]
+MOE = ["mixtral", "qwen2_moe", "qwen3_moe"]
 
 
 class Memory:
