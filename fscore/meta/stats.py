@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from fscore.domain.attr import Kind, space_of
+from fscore.domain.ids import TRASH
 from fscore.meta.txn import DirStat, MetaEngine
 
 _NONE: Final = DirStat(0, 0, 0)
@@ -59,10 +60,10 @@ class DirStats:
                 self.recount(ino)
 
     def recount(self, ino: int) -> DirStat | None:
-        """Count a directory's entries and store the result; None when it is gone."""
+        """Count a directory's entries and store the result; None when it is gone, or lies in the trash."""
         with self._engine.view() as view:
             attr = view.node(ino)
-        if attr is None or attr.kind != Kind.DIRECTORY:
+        if attr is None or attr.kind != Kind.DIRECTORY or attr.parent > TRASH:
             return None
         stat = count_entries(self._engine, ino)
         self._engine.set_dir_stat(ino, stat)

@@ -262,7 +262,7 @@ class TreeModel:
         node.length = length
 
     def copy(self, source: int, start: int, ino: int, offset: int, length: int) -> int:
-        length = max(min(length, self.node(source).length - start), 0)
+        length = max(min(length, self.file(source).length - start), 0)
         if source == ino and start < offset + length and offset < start + length and length:
             raise Invalid
         if length:

@@ -108,8 +108,9 @@ class Data(Names):
         """Share a range of one file with another; returns the bytes, clipped to the end of the source."""
         if soff < 0 or doff < 0 or length < 0:
             raise Invalid("a negative offset or length")
-        size = self._node(src, fresh=True).length
-        length = max(min(length, size - soff), 0)
+        attr = self._node(src, fresh=True)
+        data.check_range(attr, SliceRange(src, 0, 0))
+        length = max(min(length, attr.length - soff), 0)
         if src == dst and soff < doff + length and doff < soff + length and length:
             raise Invalid("the ranges overlap")
         if length:
