@@ -1,4 +1,4 @@
-"""The tables, as PostgreSQL and MySQL would make them, have the columns of the official client's (ddl of the golden set)."""
+"""The tables, as PostgreSQL and MySQL would make them, have the columns that the official client makes there."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import re
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql, postgresql
 
 from fscore.meta.engines.sql.tables import Tables
 from tests.kit.golden import HOME
@@ -30,10 +29,11 @@ def official(name: str) -> dict[str, dict[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("name", "dialect", "spelling"),
-    [("postgres.sql", postgresql.dialect(), POSTGRES), ("mysql.sql", mysql.dialect(), MYSQL)],
+    ("name", "url", "spelling"),
+    [("postgres.sql", "postgresql://", POSTGRES), ("mysql.sql", "mysql://", MYSQL)],
 )
-def test_columns(name: str, dialect: sa.Dialect, spelling: dict[str, str]) -> None:
+def test_columns(name: str, url: str, spelling: dict[str, str]) -> None:
+    dialect = sa.make_url(url).get_dialect()()
     wanted = official(name)
     assert len(wanted) == 21
     made = {}
