@@ -45,8 +45,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """All tests of this folder share one database, so one worker runs them; Airflow's own warnings are not ours."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("airflow"))
-            item.add_marker(pytest.mark.filterwarnings("default"))
+            if item.get_closest_marker("xdist_group") is None:
+                item.add_marker(pytest.mark.xdist_group("airflow"))
+            item.add_marker(pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning"))
 
 
 @pytest.fixture(scope="session")
@@ -114,3 +115,9 @@ def run_dag(airflow_db: Path) -> Callable[..., Any]:
         return dag.test(run_conf=conf)
 
     return run
+
+
+def results(run: Any, task_id: str) -> list[Any]:
+    """Return values of a task's instances."""
+    found = sorted((ti for ti in run.get_task_instances() if ti.task_id == task_id), key=lambda ti: ti.map_index)
+    return [ti.xcom_pull(task_ids=task_id, map_indexes=ti.map_index) for ti in found if str(ti.state) == "success"]

@@ -6,14 +6,19 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from fscore.domain.errors import HubError
+from fscore.domain.errors import FsError, HubError, SettingError, StoreError
+from fscore.objects.registry import open_store
 from fscore.runtime.progress import NoProgress
+from fscore.volume import open_volume
 from fscore_airflow.acquire.fetch import Request, acquire, fetch_file
 from fscore_airflow.acquire.select import select_files
 from fscore_airflow.acquire.source import opened
+from tests.airflow.conftest import Clouds
 from tests.kit.hub_server import Hub, hub_server
+from tests.kit.s3_server import S3Server
 
 LOG = logging.getLogger("acquire")
 LISTING = [
@@ -187,3 +192,48 @@ def test_a_path_that_climbs_out_is_refused(tmp_path: Path) -> None:
     """A listing from outside is not trusted."""
     with pytest.raises(HubError, match="leaves the model directory"):
         fetch_file(lambda *_: b"x", tmp_path, "../evil", 1)
+
+
+def test_a_directory_of_a_volume_is_used_where_it_lies(clouds: Clouds, model: Path, tmp_path: Path) -> None:
+    """`fscore://connection/path`: no bytes move, and a wrong path is refused."""
+    with open_volume(clouds.url(clouds.home)) as volume:
+        volume.files.mkdir("/in/small", parents=True)
+        for file in model.iterdir():
+            volume.files.write_bytes(f"/in/small/{file.name}", file.read_bytes())
+    report = acquire(request(f"fscore://{clouds.home}/in/small", tmp_path / "work"), LOG, NoProgress())
+    assert (report.source.volume, report.source.path) == (clouds.home, "/in/small")
+    assert report.bytes_fetched == 0
+    with opened(msgspec.to_builtins(report.source)) as source:
+        assert [path for path, _ in source.files()] == ["README.md", "config.json", "model.safetensors"]
+        assert [path for path, _, _ in source.stats()] == ["README.md", "config.json", "model.safetensors"]
+    with pytest.raises(HubError, match="not a directory"):
+        acquire(request(f"fscore://{clouds.home}/in/absent", tmp_path), LOG, NoProgress())
+
+
+@pytest.mark.s3
+@pytest.mark.xdist_group("ceph")
+def test_an_s3_prefix_is_downloaded_and_gone_on_with(
+    s3_server: S3Server, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the selected keys below the prefix, each once; a wrong bucket says so."""
+    bucket = s3_server.new_bucket()
+    store = open_store("s3", bucket, access_key=s3_server.access_key, secret_key=s3_server.secret_key)
+    for file in model.iterdir():
+        store.put(f"models/small/{file.name}", file.read_bytes())
+    store.put("models/smaller/other.json", b"{}")
+    store.close()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.secret_key)
+    uri = f"s3://{bucket.rsplit('/', 1)[-1]}/models/small"
+    report = acquire(request(uri, tmp_path), LOG, NoProgress())
+    assert report.files == 3
+    assert report.bytes_fetched == report.bytes_total
+    with opened(report.source) as source:
+        reader = source.open("model.safetensors")
+        assert reader.pread(0, reader.size) == (model / "model.safetensors").read_bytes()
+        reader.close()
+    assert acquire(request(uri, tmp_path), LOG, NoProgress()).bytes_fetched == 0
+    with pytest.raises((HubError, StoreError, SettingError, FsError)) as refusal:
+        acquire(request("s3://no-such-bucket/x", tmp_path), LOG, NoProgress())
+    assert "no-such-bucket" in str(refusal.value)

@@ -19,7 +19,7 @@ from fscore.hub.registry import Registry
 from fscore.volume import open_volume
 from fscore_airflow.operators.acquire import AcquireModel, ValidateModel
 from fscore_airflow.operators.release import CheckRequest
-from tests.airflow.conftest import HOME, Clouds
+from tests.airflow.conftest import HOME, Clouds, results
 
 pytestmark = pytest.mark.airflow
 RunDag = Callable[..., Any]
@@ -61,12 +61,6 @@ def approving(clouds: Clouds, ref: str) -> threading.Thread:
     thread = threading.Thread(target=approve)
     thread.start()
     return thread
-
-
-def results(run: Any, task_id: str) -> list[Any]:
-    """Return values of a task's instances."""
-    found = sorted((ti for ti in run.get_task_instances() if ti.task_id == task_id), key=lambda ti: ti.map_index)
-    return [ti.xcom_pull(task_ids=task_id, map_indexes=ti.map_index) for ti in found if str(ti.state) == "success"]
 
 
 def test_a_release_with_a_layout(run_dag: RunDag, clouds: Clouds, mini: Callable[[str], Path]) -> None:

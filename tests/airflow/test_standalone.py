@@ -119,7 +119,7 @@ def test_what_a_dead_main_left_behind_is_found(home: Home) -> None:
         home.state_file.write_text(
             json.dumps({"port": 8123, "boot": boot, "mains": {"scheduler": [main_process.pid, created]}})
         )
-        supervisor = Supervisor(home, say=lambda _: None)
+        supervisor = Supervisor(home, say=lambda _: None, grace=0.3)
         assert [process.pid for process in supervisor.leftovers()] == [child]
         supervisor.stop()
         assert supervisor.leftovers() == []

@@ -10,16 +10,25 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 
 from fscore.domain.errors import HubError
+from fscore.runtime.clock import SystemClock
 from fscore.runtime.progress import Progress
+from fscore.runtime.retry import Retry
+from fscore.runtime.threads import Pool
 from fscore_airflow.acquire.select import Selection, select_files
 from fscore_airflow.acquire.source import Located, opened
 
+if TYPE_CHECKING:
+    from fscore.objects.api import ObjectStore
+
 _PIECE = 8 << 20
+_FILES_AT_ONCE = 4
+_ATTEMPTS = 6
 
 
 class AcquireReport(msgspec.Struct, frozen=True):
@@ -101,7 +110,7 @@ def _huggingface(request: Request, log: logging.Logger, _progress: Progress) -> 
             allow_patterns=[_literal(path) for path, _ in selection.kept],
             endpoint=endpoint,
             token=token,
-            max_workers=4,
+            max_workers=_FILES_AT_ONCE,
         )
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise HubError(f"{request.uri}: {_first_line(error)}", kind="not_found") from error
@@ -112,39 +121,46 @@ def _huggingface(request: Request, log: logging.Logger, _progress: Progress) -> 
 
 
 def _s3(request: Request, log: logging.Logger, progress: Progress) -> AcquireReport:
-    from fscore.objects.registry import open_store
-
     parts = urlsplit(request.uri)
     prefix = unquote(parts.path).strip("/")
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
-    bucket = f"{endpoint.rstrip('/')}/{parts.netloc}" if endpoint else f"s3://{parts.netloc}"
-    store = open_store(
-        "s3",
-        bucket,
-        access_key=os.environ.get("AWS_ACCESS_KEY_ID", ""),
-        secret_key=os.environ.get("AWS_SECRET_ACCESS_KEY", ""),
-        session_token=os.environ.get("AWS_SESSION_TOKEN", ""),
-    )
     lead = f"{prefix}/" if prefix else ""
+    target = Path(request.workspace) / "s3"
+    store = _s3_store(parts.netloc)
     try:
         listing = [(item.key[len(lead) :], item.size) for item in store.scan(lead) if not item.key.endswith("/")]
         selection = _selected(request, listing)
         _preview(request.uri, selection, log)
-        target = Path(request.workspace) / "s3"
         task = progress.start(f"download {request.uri}", selection.bytes_kept, "B")
-        fetched = 0
-        for path, size in selection.kept:
 
-            def piece(offset: int, length: int, key: str = lead + path) -> bytes:
-                return store.get(key, offset, length)
-
-            got = fetch_file(piece, target, path, size)
-            fetched += got
+        def bring(file: tuple[str, int]) -> int:
+            path, size = file
+            got = fetch_file(lambda offset, length: store.get(lead + path, offset, length), target, path, size)
             progress.advance(task, size)
+            return got
+
+        with Pool("acquire", _FILES_AT_ONCE) as pool:
+            fetched = sum(pool.map_bounded(bring, selection.kept))
         progress.finish(task)
     finally:
         store.close()
     return _report(_located(request, "s3", str(target)), selection, fetched=fetched)
+
+
+def _s3_store(bucket: str) -> ObjectStore:
+    """Endpoint and credentials come from the AWS_* variables, a profile or the machine's role."""
+    from fscore.objects.registry import open_store
+    from fscore.objects.wrap.retry import Retrying
+
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    location = f"{endpoint.rstrip('/')}/{bucket}" if endpoint else f"s3://{bucket}"
+    store = open_store(
+        "s3",
+        location,
+        access_key=os.environ.get("AWS_ACCESS_KEY_ID", ""),
+        secret_key=os.environ.get("AWS_SECRET_ACCESS_KEY", ""),
+        session_token=os.environ.get("AWS_SESSION_TOKEN", ""),
+    )
+    return Retrying(store, Retry(attempts=_ATTEMPTS, clock=SystemClock()))
 
 
 def fetch_file(piece: Callable[[int, int], bytes], target: Path, path: str, size: int) -> int:

@@ -49,6 +49,8 @@ class Supervisor:
     connections: list[dict[str, Any]] = field(default_factory=list)
     pools: Mapping[str, int] = field(default_factory=lambda: dict(POOLS))
     say: Callable[[str], None] = print
+    grace: float = 5.0
+    """Seconds that workers get to notice that their main is gone."""
     clock: Clock = field(default_factory=SystemClock)
     _children: list[subprocess.Popen[bytes]] = field(default_factory=list, repr=False)
 
@@ -183,7 +185,7 @@ class Supervisor:
             _signal(process.kill)
         _reap(alive)
         # Workers notice that their main is gone within a moment; what is still there then is ended.
-        deadline = self.clock.monotonic() + 5.0
+        deadline = self.clock.monotonic() + self.grace
         while (rest := self.leftovers()) and self.clock.monotonic() < deadline:
             self.clock.sleep(0.1)
         for process in rest:
