@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from crc32c import crc32c
-
 from fscore.domain.errors import CorruptError
 from fscore.objects.api import Buffer, ObjectStore, SupportsMetadata
 from fscore.objects.wrap.wrapper import Wrapper
@@ -31,7 +29,7 @@ class Checksummed(Wrapper):
 
     def put_with(self, key: str, data: Buffer, metadata: dict[str, str]) -> None:
         """Put with its sum and more."""
-        self._rich.put_with(key, data, {**metadata, NAME: str(crc32c(data))})
+        self._rich.put_with(key, data, {**metadata, NAME: _sum(data)})
 
     def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
         """A whole object is checked, a part cannot be. CorruptError on a mismatch."""
@@ -43,6 +41,12 @@ class Checksummed(Wrapper):
         """A whole object, checked, and its metadata."""
         data, metadata = self._rich.get_with(key)
         kept = metadata.get(NAME.lower())
-        if kept is not None and kept != str(crc32c(data)):
-            raise CorruptError(f"object {key!r} in {self.location}: CRC-32C is {crc32c(data)}, was stored with {kept}")
+        if kept is not None and kept != (found := _sum(data)):
+            raise CorruptError(f"object {key!r} in {self.location}: CRC-32C is {found}, was stored with {kept}")
         return data, metadata
+
+
+def _sum(data: Buffer) -> str:
+    from crc32c import crc32c  # late: it takes 20 ms to import, and only stores with metadata need it
+
+    return str(crc32c(data))
