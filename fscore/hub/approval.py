@@ -141,18 +141,24 @@ def present_layouts(ledger: Ledger, ref: Ref) -> dict[str, str]:
 def discard(ledger: Ledger, ref: Ref) -> None:
     """Remove a rejected draft and its layouts; manifest and report stay under the log. Repeats are harmless."""
     number = ref.version or 0
+    files = ledger.files
     draft = names.draft_dir(ref.team, ref.model, number)
     kept = names.kept_dir(ref.team, ref.model, number)
-    ledger.files.mkdir(kept, parents=True, exist_ok=True)
+    files.mkdir(kept, parents=True, exist_ok=True)
     for name in (manifests.MANIFEST, manifests.TENSORS, manifests.VALIDATION):
         try:
-            data = ledger.files.read_bytes(records.audit_path(draft, name))
+            data = files.read_bytes(records.audit_path(draft, name))
         except NotFound:
             continue
-        ledger.files.write_atomic(f"{kept}/{name}", data, replace=True)
-    for layout in ledger.layouts(ref):
-        staging.remove_tree(ledger.files, names.draft_dir(ref.team, ref.model, number, layout))
-    staging.remove_tree(ledger.files, draft)
+        files.write_atomic(f"{kept}/{name}", data, replace=True)
+    doomed = names.staging_dir(ref.team, ref.model, f"rejected-{number}")
+    files.mkdir(doomed, parents=True, exist_ok=True)
+    for layout in [*ledger.layouts(ref), ""]:
+        entry = names.entry(number, layout)
+        if files.exists(f"{names.drafts_dir(ref.team, ref.model)}/{entry}"):
+            # out of sight first, whole: a removal that stops half-way must not leave half a draft
+            files.rename(f"{names.drafts_dir(ref.team, ref.model)}/{entry}", f"{doomed}/{entry}", replace=False)
+    staging.remove_tree(files, doomed)
 
 
 def _check_digest(ref: Ref, version: VersionState, digest: str) -> None:

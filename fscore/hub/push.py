@@ -74,36 +74,36 @@ def push(
     hashed = hash_source(found, scan.tensors, progress=progress)
     digest = version_digest((file.path, file.digest.sha256) for file in hashed)
 
-    version = ledger.history(wanted).with_digest(digest)
-    if version is not None and version.state != State.DRAFT:
-        _check_number(wanted, version)
-        return _report(
-            ledger, wanted, version, hashed, scan, bytes_new=0, seconds=clock.monotonic() - began, known=True
-        )
-
     index = ContentIndex(volume.files, wanted.team)
     upload = Staging(volume.files, wanted.team, wanted.model, staging.staging_id(wanted.team, wanted.model, digest))
-    version = _reserve(ledger, wanted, who, digest, told, request_id)
-    draft = names.draft_dir(wanted.team, wanted.model, version.number)
+    version = ledger.history(wanted).with_digest(digest)
+    known = version is not None and version.state != State.DRAFT
+    if version is None or not known:
+        version = _reserve(ledger, wanted, who, digest, told, request_id)
+    _check_number(wanted, version)
+    at = wanted.at(version.number)
+    draft = names.draft_dir(at.team, at.model, version.number)
     bytes_new = 0
     for attempt in range(_ATTEMPTS):
-        if volume.files.is_dir(draft):
+        if known or volume.files.is_dir(draft):
             break
         try:
             upload.begin(resume=resume)
             plan = plan_push(hashed, index.lookup(hashed), upload.pool)
-            bytes_new = upload.write(plan, found, progress)
+            bytes_new += upload.write(plan, found, progress)
             _write_records(upload, _manifest(wanted, version, hashed, scan), _table(scan, hashed))
             upload.finish(draft, _frozen(hashed, scan))
         except (NotFound, Exists, NotPermitted):
             # another push of the same content, or the publication of one that we share with, moved files meanwhile
             if attempt + 1 == _ATTEMPTS and not volume.files.is_dir(draft):
                 raise
-    _stage(ledger, wanted.at(version.number), who, validation)
-    index.add(records.read_manifest(volume.files, draft), hashed, draft)
-    upload.remove()
-    version = ledger.version(wanted.at(version.number))
-    return _report(ledger, wanted, version, hashed, scan, bytes_new=bytes_new, seconds=clock.monotonic() - began)
+    _stage(ledger, at, who, validation)
+    if not known or upload.exists():
+        home = ledger.place(at)
+        index.add(records.read_manifest(volume.files, home), hashed, home)
+        upload.remove()
+    seconds = clock.monotonic() - began
+    return _report(ledger, at, ledger.version(at), hashed, scan, bytes_new=bytes_new, seconds=seconds, known=known)
 
 
 def refuse_broken(scan: ModelScan, *, allow_pickle: bool = False) -> None:
@@ -167,7 +167,6 @@ def _reserve(ledger: Ledger, ref: Ref, who: Actor, digest: str, told: dict[str, 
     ledger.log(ref).append(decide)
     version = ledger.history(ref).with_digest(digest)
     assert version is not None
-    _check_number(ref, version)
     return version
 
 
@@ -259,20 +258,19 @@ def _arch(scan: ModelScan) -> dict[str, Any]:
 
 def _report(
     ledger: Ledger,
-    ref: Ref,
+    at: Ref,
     version: VersionState,
     hashed: Sequence[HashedFile],
     scan: ModelScan,
     *,
     bytes_new: int,
     seconds: float,
-    known: bool = False,
+    known: bool,
 ) -> PushReport:
     total = sum(file.size for file in hashed)
-    at = ref.at(version.number)
     return PushReport(
-        team=ref.team,
-        model=ref.model,
+        team=at.team,
+        model=at.model,
         version=version.number,
         ref=str(at),
         path=ledger.place(at),

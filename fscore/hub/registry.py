@@ -93,8 +93,8 @@ class Registry:
         version = self.ledger.version(parsed)
         self._make_visible(parsed, version)
         wanted = alias or str((version.upload.extra if version.upload else {}).get("alias", ""))
-        if wanted and self.ledger.history(parsed).aliases.get(wanted) != parsed.version:
-            self.set_alias(parsed, wanted, who)
+        if wanted:
+            self._set_once(parsed, wanted, who, version.publish)
         return self._info(parsed)
 
     def set_alias(self, ref: str | Ref, alias: str, actor: str | Actor) -> VersionInfo:
@@ -159,6 +159,15 @@ class Registry:
         parsed = parse_ref(ref)
         self.ledger.policy.check_member(as_actor(actor), parsed.team)
         return parsed
+
+    def _set_once(self, ref: Ref, alias: str, who: Actor, publish: Event | None) -> None:
+        """Set the alias that a publication brings along, unless it was moved since: a retry moves nothing back."""
+        since = publish.seq if publish else 0
+        events = self.ledger.log(ref).events()
+        if any(e.action == "alias" and e.extra.get("alias") == alias and e.seq > since for e in events):
+            settle_alias(self.ledger, ref, alias)
+        else:
+            self.set_alias(ref, alias, who)
 
     def _check_alias(self, ref: Ref, alias: str, who: Actor) -> None:
         names.check_alias(alias)
@@ -301,7 +310,7 @@ def save_validation(ledger: Ledger, ref: Ref, result: object, who: Actor) -> Non
     outcome = validation_summary(plain, manifests.document_digest(data))
     if outcome["success"]:
         ledger.step(ref, Action.VALIDATE, who, lambda v, _: v.validation != outcome, extra=outcome)
-    else:
+    elif version.validation != outcome:
         ledger.note(ref, str(Action.VALIDATE), who, digest=version.digest, extra=outcome)
 
 

@@ -139,7 +139,12 @@ def _describe(
     kinds: dict[str, tuple[str, str]],
     progress: Progress | None,
 ) -> Manifest:
-    """Hash what was written and put the manifest beside it."""
+    """Hash what was written and put the manifest beside it; one that an earlier attempt put there stands."""
+    try:
+        return records.read_manifest(ledger.files, upload.files)
+    except HubError as error:
+        if error.kind != "not_found":
+            raise
     wanted = {f"{rank.name}/{file.path}" for rank in plan.ranks for file in rank.files}
     upload.prune(wanted)
     source = VolumeSource(ledger.files, upload.files)

@@ -52,6 +52,10 @@ class Staging:
         self._fs.mkdir(self.files, parents=True, exist_ok=True)
         self._fs.mkdir(self._parts, parents=True, exist_ok=True)
 
+    def exists(self) -> bool:
+        """Whether an attempt left anything here."""
+        return self._fs.exists(self.top)
+
     def missing(self, wanted: Sequence[tuple[str, int]]) -> set[str]:
         """Which of these (path, size) are not complete here yet."""
         return {path for path, size in wanted if not self._complete(f"{self.files}/{path}", size)}
@@ -102,10 +106,11 @@ class Staging:
                 self._fs.rename(part, target)
 
     def prune(self, wanted: Collection[str]) -> None:
-        """Remove whatever lies among the files but is none of these (what a killed writer left)."""
-        for _, _, others in self._fs.walk(self.files):
+        """Remove whatever lies among the files but is none of these nor a record (what a killed writer left)."""
+        for here, _, others in self._fs.walk(self.files):
             for found in others:
-                if found.path.removeprefix(f"{self.files}/") not in wanted:
+                known = here == f"{self.files}/{names.AUDIT}" or found.path.removeprefix(f"{self.files}/") in wanted
+                if not known:
                     self._fs.unlink(found.path, skip_trash=True)
 
     def finish(self, target: str, frozen: Sequence[str]) -> None:

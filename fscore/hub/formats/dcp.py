@@ -18,6 +18,7 @@ from fscore.hub.formats.torch_zip import END_LENGTH, END_RECORD, LOCAL_HEADER
 
 METADATA = ".metadata"
 DATA = ".distcp"
+_MOST = 1 << 60
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -145,5 +146,7 @@ def _item(key: Any, place: Any, where: str) -> Item:  # noqa: ANN401  a pickle h
     name, file, offset, length = (index.get("fqn"), *(info.get(part) for part in ("relative_path", "offset", "length")))
     if not isinstance(file, str) or not isinstance(offset, int) or not isinstance(length, int):
         raise FormatError(f"{where}: an item has no place")
+    if not 0 <= offset <= _MOST or not 0 <= length <= _MOST:
+        raise FormatError(f"{where}: an item lies at {offset} with {length} bytes, which cannot be")
     at = _size(index.get("offset")) or ()
     return Item(str(name), file, offset, length, transformed=bool(info.get("transform_descriptors")), at=at)

@@ -39,6 +39,9 @@ class LocalReader:
 
     def pread(self, offset: int, length: int) -> bytes:
         """Up to `length` bytes; one system call unless the kernel cuts it short."""
+        length = min(length, self._size - offset)
+        if offset < 0 or length <= 0:
+            return b""
         data = os.pread(self._fd, length, offset)
         if len(data) == length or not data:
             return data
@@ -51,6 +54,8 @@ class LocalReader:
     def pread_into(self, offset: int, buffer: memoryview) -> int:
         """Fill the buffer; short only at the end of the file."""
         got = 0
+        if not 0 <= offset < self._size:
+            return 0
         while got < len(buffer) and (n := os.preadv(self._fd, [buffer[got:]], offset + got)):
             got += n
         return got

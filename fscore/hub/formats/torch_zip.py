@@ -219,12 +219,22 @@ def _directory(reader: RandomReader, file: str, base: int, size: int) -> dict[st
     try:
         with zipfile.ZipFile(_Window(reader, base, size)) as archive:
             infos = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, OSError, struct.error) as error:
+    except (
+        zipfile.BadZipFile,
+        NotImplementedError,
+        ValueError,
+        OSError,
+        EOFError,
+        OverflowError,
+        struct.error,
+    ) as error:
         raise CutShort(f"{file}: cut short or not a zip: {error}") from None
     found: dict[str, tuple[tuple[int, int], int]] = {}
     for info in infos:
         if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
             raise FormatError(f"{file}: entry {info.filename} is compressed, which torch.save never does")
+        if not 0 <= info.header_offset < size:
+            raise FormatError(f"{file}: entry {info.filename} lies outside the file")
         header = reader.pread(base + info.header_offset, 30)
         if len(header) < 30 or header[:4] != LOCAL_HEADER:
             raise FormatError(f"{file}: entry {info.filename} has no local header")

@@ -131,6 +131,14 @@ def test_publish_is_done_once(hub_volume: Volume, draft: str) -> None:
         assert refused.value.kind == "conflict"
 
 
+def test_a_retried_publication_moves_no_alias_back(hub_volume: Volume, draft: str, small_model: Make) -> None:
+    registry = Registry(hub_volume)
+    registry.publish(draft, "ann", request_id="run-1")
+    release(hub_volume, small_model("b", changed=1), "nlp/made", alias="stable")
+    registry.publish(draft, "ann", request_id="run-1")
+    assert registry.resolve("nlp/made:stable")[0] == 2
+
+
 def test_aliases_move_and_go(hub_volume: Volume, small_model: Make) -> None:
     _, one = release(hub_volume, small_model(), "nlp/made", alias="prod")
     _, two = release(hub_volume, small_model("b", changed=1), "nlp/made")
