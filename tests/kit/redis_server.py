@@ -8,11 +8,15 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import redis
+
+from fscore.meta.engines.redis.link import Address, Answer, Command, Link, LostError
+from fscore.runtime.clock import FakeClock
 
 BINARY = "/usr/bin/redis-server"
 DATABASES = 4096
@@ -69,6 +73,30 @@ class RedisServer:
     def client_of(self, url: str) -> redis.Redis:
         """A plain client of the database of a URL made here."""
         return self.client(int(url.rpartition("=")[2]))
+
+
+class CutLink(Link):
+    """A real link whose connection is lost at a chosen trip: before the server did what was sent, or after it."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(Address(url), clock=FakeClock())
+        self.cut_at = 0
+        self.when: Literal["before", "after"] = "before"
+        self.meanwhile: Callable[[], object] = lambda: None
+        self.made = 0
+
+    def cut_next(self, when: Literal["before", "after"], meanwhile: Callable[[], object] = lambda: None) -> None:
+        """Lose the next trip; `meanwhile` happens before the client notices."""
+        self.cut_at, self.when, self.meanwhile = self.made + 1, when, meanwhile
+
+    def _trip(self, commands: Sequence[Command]) -> list[Answer]:
+        self.made += 1
+        if self.made != self.cut_at:
+            return super()._trip(commands)
+        if self.when == "after":
+            super()._trip(commands)
+        self.meanwhile()
+        raise LostError(f"cut {self.when} trip {self.made}")
 
 
 def missing() -> str:

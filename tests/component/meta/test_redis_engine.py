@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from operator import methodcaller
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -20,14 +20,13 @@ from fscore.domain.errors import CorruptError, Exists, NotFound, SettingError, U
 from fscore.domain.ids import ROOT
 from fscore.domain.setting import Setting
 from fscore.domain.slices import SliceRecord
-from fscore.meta.engines.redis import link as links
 from fscore.meta.engines.redis.engine import RedisEngine, open_redis
 from fscore.meta.engines.redis.keys import Keys
 from fscore.meta.engines.redis.link import Address, Link
 from fscore.meta.service import MetaService
 from fscore.meta.txn import Edge, MetaTxn, SupportsResolve, want_edge, want_node
 from fscore.runtime.clock import FakeClock
-from tests.kit.redis_server import RedisServer, need_redis
+from tests.kit.redis_server import CutLink, RedisServer, need_redis
 
 pytestmark = pytest.mark.redis
 
@@ -248,27 +247,10 @@ def test_a_dead_connection_is_replaced(engine: RedisEngine, raw: redis.Redis) ->
     assert raw.hlen("d1") == 2
 
 
-class Cutting(Link):
-    """A real link that drops its connection around a chosen trip: before the server did it, or after."""
-
-    cut = ""
-    meanwhile: Callable[[], object] | None = None
-
-    def _trip(self, commands: Any) -> list[Any]:
-        if not self.cut or commands[0][0] != "EVALSHA":
-            return super()._trip(commands)
-        when, self.cut = self.cut, ""
-        if when == "after":
-            super()._trip(commands)
-        if self.meanwhile is not None:
-            self.meanwhile()
-        raise links.LostError(f"cut {when}")
-
-
 @pytest.fixture
-def cutting(engine: RedisEngine, redis_url: str) -> Iterator[tuple[RedisEngine, Cutting]]:
+def cutting(engine: RedisEngine, redis_url: str) -> Iterator[tuple[RedisEngine, CutLink]]:
     """A client whose connection can be cut, with its scripts known to the server."""
-    link = Cutting(Address(redis_url), clock=FakeClock())
+    link = CutLink(redis_url)
     client = RedisEngine(link, Keys())
     client.transact(create(b"warm", 50))
     yield client, link
@@ -276,41 +258,39 @@ def cutting(engine: RedisEngine, redis_url: str) -> Iterator[tuple[RedisEngine, 
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_commit_that_was_cut_happens_once(cutting: tuple[RedisEngine, Cutting], raw: redis.Redis, when: str) -> None:
+def test_a_commit_that_was_cut_happens_once(
+    cutting: tuple[RedisEngine, CutLink], raw: redis.Redis, when: Literal["before", "after"]
+) -> None:
     client, link = cutting
-    link.cut = when
+    link.cut_next(when)
     assert client.transact(create(b"a", 51)) == 51
     assert raw.get("totalInodes") == b"2"
     assert raw.hlen("d1") == 2
 
 
 def test_a_commit_cut_before_another_client_wrote_runs_again(
-    cutting: tuple[RedisEngine, Cutting], other: RedisEngine, raw: redis.Redis
+    cutting: tuple[RedisEngine, CutLink], other: RedisEngine, raw: redis.Redis
 ) -> None:
     client, link = cutting
-    link.cut, link.meanwhile = "before", lambda: other.transact(bump)
+    link.cut_next("before", lambda: other.transact(bump))
     assert client.transact(create(b"a", 51)) == 51
     assert raw.get("totalInodes") == b"2"
     with client.view() as view:
         assert view.node(1) == msgspec.structs.replace(ROOT_ATTR, nlink=3, mtime_ns=2)
 
 
-def test_an_outcome_that_nobody_can_tell_is_said(cutting: tuple[RedisEngine, Cutting], other: RedisEngine) -> None:
+def test_an_outcome_that_nobody_can_tell_is_said(cutting: tuple[RedisEngine, CutLink], other: RedisEngine) -> None:
     client, link = cutting
-    link.cut, link.meanwhile = "after", lambda: other.transact(bump)
-
-    def body(txn: MetaTxn) -> None:
-        bump(txn)
-
+    link.cut_next("after", lambda: other.transact(bump))
     with pytest.raises(UnavailableError, match="unknown"):
-        client.transact(body)
+        client.transact(bump)
 
 
 def test_a_write_without_a_compared_record_is_not_repeated(
-    cutting: tuple[RedisEngine, Cutting], raw: redis.Redis
+    cutting: tuple[RedisEngine, CutLink], raw: redis.Redis
 ) -> None:
     client, link = cutting
-    link.cut = "after"
+    link.cut_next("after")
     with pytest.raises(UnavailableError, match="unknown"):
         client.transact(lambda t: t.append(51, 0, [SliceRecord(0, 1, 1, 0, 1)]))
     assert raw.llen("c51_0") == 1

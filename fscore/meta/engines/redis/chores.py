@@ -11,14 +11,18 @@ from fscore.meta.txn import Counter, Session
 
 
 def init_volume(link: Link, keys: Keys, setting: bytes, records: Mapping[bytes, bytes]) -> bool:
-    """Write setting and nodes, unless a setting is there. The root is written, the trash root kept if it exists."""
+    """Write setting and nodes, unless a setting is there. The root is written, the trash root kept if it exists.
+
+    A setting with this volume's own UUID is there when a lost connection made the script run twice.
+    """
     root = keys.node(1)
     writes = [("SET", keys.setting, setting)]
     writes += [("SET" if key == root else "SETNX", key, raw) for key, raw in records.items()]
     args: list[bytes | int | str] = [1, "s"]
     for command, _, raw in writes:
         args += (command, 1, raw)
-    return bool(link.script(COMMIT, [keys.setting, *(key for _, key, _ in writes)], args, again=False) == 1)
+    done = link.script(COMMIT, [keys.setting, *(key for _, key, _ in writes)], args) == 1
+    return done or bool(link.ask("GET", keys.setting) == setting)
 
 
 def counters(link: Link, keys: Keys) -> dict[str, int]:

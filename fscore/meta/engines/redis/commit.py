@@ -2,12 +2,13 @@
 
 When the connection dies, the script is sent once more. It cannot be done twice: a transaction changes a record that it
 compares, so the second run finds it changed. If what is there now is what this transaction writes, it was done; if a
-record that it would change still is as it was, it was not; else nobody can tell, and the caller is told so.
+record that it would change still is as it was, it was not; else nobody can tell, and the caller is told so. Where no
+compared record changes, only writes that may be done twice are sent again.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from fscore.domain.errors import UnavailableError
 from fscore.meta.engines.redis.link import Link, LostError
@@ -16,6 +17,9 @@ from fscore.meta.engines.redis.scripts import COMMIT
 from fscore.meta.engines.redis.txn import RedisTxn, raw_of
 
 Argument = bytes | int | str
+
+REPEATABLE: Final = frozenset({"SET", "HSET", "HDEL", "DEL", "ZADD", "ZREM", "SADD", "SREM"})
+"""Commands that leave the same when done twice."""
 
 
 def commit(link: Link, txn: RedisTxn) -> dict[Read, Any] | None:
@@ -32,7 +36,7 @@ def commit(link: Link, txn: RedisTxn) -> dict[Read, Any] | None:
 
 def _settle(link: Link, txn: RedisTxn, lost: LostError) -> dict[Read, Any] | None:
     telling = {read: raw for read, raw in txn.changed.items() if read in txn.reads}
-    if not telling and txn.writes:
+    if not telling and not all(write[0] in REPEATABLE for write in txn.writes):
         raise UnavailableError(f"the connection was lost, the outcome of a transaction is unknown: {lost}") from lost
     keys, args, order = _script(txn)
     answer = link.script(COMMIT, keys, args)

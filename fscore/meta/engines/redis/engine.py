@@ -16,7 +16,7 @@ from fscore.meta.engines.redis import chores, scans, scripts, server
 from fscore.meta.engines.redis.codec import decode_attr, decode_entry, encode_attr, unpack_pairs
 from fscore.meta.engines.redis.commit import commit
 from fscore.meta.engines.redis.keys import Keys, delayed_field, delfile_member, ref_field
-from fscore.meta.engines.redis.link import Address, Link
+from fscore.meta.engines.redis.link import Address, Link, LostError
 from fscore.meta.engines.redis.recall import Read, Recall
 from fscore.meta.engines.redis.txn import RedisTxn, RedisView
 from fscore.meta.txn import Counter, DirStat, Edge, MetaEngine, MetaTxn, MetaView, Session
@@ -170,11 +170,14 @@ class RedisEngine(MetaEngine):
         chores.drop_session(self._link, self._keys, sid)
 
     def add_dir_stats(self, deltas: Mapping[int, DirStat]) -> list[int]:
-        """Add where there is a record; whom to count anew."""
+        """Add where there is a record; whom to count anew: all, when the connection was lost meanwhile."""
         if not deltas:
             return []
         args = [number for ino, stat in deltas.items() for number in (ino, *stat)]
-        missing = self._link.script(scripts.ADD_STATS, self._keys.dir_stats, args, again=False)
+        try:
+            missing = self._link.script(scripts.ADD_STATS, self._keys.dir_stats, args, again=False)
+        except LostError:
+            return sorted(deltas)
         return sorted(int(ino) for ino in missing)
 
     def dir_stat(self, ino: int) -> DirStat | None:
@@ -224,7 +227,7 @@ class RedisEngine(MetaEngine):
 
     def claim_job(self, gate: str, now_s: int, window_s: int) -> bool:
         """Take the turn when the last one is longer ago than the window."""
-        return bool(self._link.script(scripts.CLAIM, (self._keys.named(gate),), (now_s, window_s), again=False))
+        return bool(self._link.script(scripts.CLAIM, (self._keys.named(gate),), (now_s, window_s)))
 
     def used_features(self) -> frozenset[str]:
         """Features whose keys exist."""

@@ -153,7 +153,7 @@ class RedisTxn(RedisView):
         self._recall = recall
         self._known = known
         self._nodes: dict[int, bytes | None] = {}
-        self._edges: dict[Read, bytes | None] = {}
+        self._others: dict[Read, bytes | None] = {}
         self.reads: dict[Read, Any] = {}
         self.changed: dict[Read, bytes | None] = {}
         self.writes: list[Write] = []
@@ -195,11 +195,11 @@ class RedisTxn(RedisView):
 
     def put_edge(self, parent: int, name: bytes, edge: Edge) -> None:
         """Create or replace an entry."""
-        self._edges[Read("H", self._keys.dir(parent), name)] = encode_entry(edge)
+        self._others[Read("H", self._keys.dir(parent), name)] = encode_entry(edge)
 
     def del_edge(self, parent: int, name: bytes) -> None:
         """Remove an entry."""
-        self._edges[Read("H", self._keys.dir(parent), name)] = None
+        self._others[Read("H", self._keys.dir(parent), name)] = None
 
     def append(self, ino: int, index: int, records: Sequence[SliceRecord], *, if_exists: bool = False) -> None:
         """Append to the list, one item a record."""
@@ -225,19 +225,19 @@ class RedisTxn(RedisView):
 
     def put_symlink(self, ino: int, target: bytes) -> None:
         """Store a target."""
-        self.writes.append(("SET", self._keys.symlink(ino), target))
+        self._others[Read("S", self._keys.symlink(ino))] = target
 
     def del_symlink(self, ino: int) -> None:
         """Remove a target."""
-        self.writes.append(("DEL", self._keys.symlink(ino)))
+        self._others[Read("S", self._keys.symlink(ino))] = None
 
     def put_xattr(self, ino: int, name: bytes, value: bytes) -> None:
         """Create or replace one extended attribute."""
-        self.writes.append(("HSET", self._keys.xattrs(ino), name, value))
+        self._others[Read("H", self._keys.xattrs(ino), name)] = value
 
     def del_xattr(self, ino: int, name: bytes) -> None:
         """Remove one extended attribute."""
-        self.writes.append(("HDEL", self._keys.xattrs(ino), name))
+        self._others[Read("H", self._keys.xattrs(ino), name)] = None
 
     def del_xattrs(self, ino: int) -> None:
         """Remove all extended attributes."""
@@ -291,7 +291,7 @@ class RedisTxn(RedisView):
         self.writes.append(("ZREM", self._keys.detached, ino))
 
     def seal(self) -> None:
-        """Turn nodes and entries into writes, leaving out those that change nothing."""
+        """Turn nodes, entries, targets and attributes into writes, leaving out those that change nothing."""
         changed: dict[Read, bytes | None] = {}
         for ino, raw in self._nodes.items():
             read = Read("S", self._keys.node(ino))
@@ -300,7 +300,7 @@ class RedisTxn(RedisView):
                     raise CorruptError(f"inode {ino} exists already; were the volume's counters set back?")
                 self.reads[read] = None
             changed[read] = raw
-        for read, raw in (changed | self._edges).items():
+        for read, raw in (changed | self._others).items():
             if read not in self.reads or self.reads[read] != raw:
                 self.changed[read] = raw
                 self.writes.append(_write_of(read, raw))
