@@ -203,11 +203,11 @@ def as_redis(records: Records, setting: bytes) -> dict[bytes, Any]:
     if records.delfiles:
         members = ((b"%d:%d" % (ino, length), float(BASE + at)) for ino, (length, at) in records.delfiles.items())
         made[b"delfiles"] = dict(members)
-    names = {"nextInode": b"nextinode", "nextChunk": b"nextchunk", "nextSession": b"nextsession"}
+    spelled = {"nextInode": b"nextinode", "nextChunk": b"nextchunk", "nextSession": b"nextsession"}
     for name, value in records.counters.items():
         last = value - 1 if name in {"nextInode", "nextChunk"} else value
-        if last or name not in names:
-            made[names.get(name, name.encode())] = b"%d" % last
+        if last or name not in spelled:
+            made[spelled.get(name, name.encode())] = b"%d" % last
     return made
 
 
