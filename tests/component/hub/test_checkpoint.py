@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import random
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from fscore.hub.checkpoint import discover, observe, probe, probe_path, settled
+from fscore.hub.formats.detect import scan_model
 from fscore.hub.formats.source import LocalSource
 from tests.kit import tampering
 
@@ -272,3 +274,29 @@ def test_quiet_means_two_equal_looks_apart(golden: Path) -> None:
     (golden / "dcp" / "step-7" / "new.tmp").unlink()
     assert settled(first, observe(source, 60 * SECOND, "dcp/step-7")) == "1 files came or went"
     assert settled(first, observe(source, 60 * SECOND, "empty")) == "nothing is there"
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_any_damage_is_a_verdict(tmp_path: Path, seed: int) -> None:
+    """Flipped, lost and extra bytes anywhere: a report or a list of problems, never another exception."""
+    rng = random.Random(seed)
+    whole = sorted(path for path in GOLDEN.rglob("*") if path.is_file() and path.suffix != ".py")
+    for number in range(20):
+        folder = tmp_path / str(number)
+        victim = rng.choice(whole)
+        shutil.copytree(victim.parent, folder)
+        data = bytearray(victim.read_bytes())
+        for _ in range(rng.randint(1, 4)):
+            at = rng.randrange(len(data) + 1)
+            kind = rng.randrange(4)
+            if kind == 0:
+                data[at : at + 1] = rng.randbytes(1)
+            elif kind == 1:
+                data[at:at] = rng.randbytes(rng.randint(1, 8))
+            elif kind == 2:
+                del data[at : at + rng.randint(1, 20)]
+            else:
+                del data[at:]
+        (folder / victim.name).write_bytes(data)
+        assert probe_path(folder).verdict in {"complete", "incomplete", "corrupt"}
+        scan_model(LocalSource(folder))
