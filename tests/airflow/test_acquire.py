@@ -162,6 +162,19 @@ def test_a_wrong_source_is_refused_in_one_line(hub: Hub, tmp_path: Path, uri: st
     assert "\n" not in str(refusal.value)
 
 
+def test_local_sources_may_be_confined(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With FSCORE_SOURCE_ROOTS a worker's other directories are no sources, not even through a link."""
+    monkeypatch.setenv("FSCORE_SOURCE_ROOTS", f"/data:{tmp_path / 'inbox'}")
+    (tmp_path / "inbox").mkdir()
+    (tmp_path / "inbox" / "link").symlink_to(model)
+    for path in (model, tmp_path / "inbox" / "link", tmp_path / "inbox" / ".." / "model"):
+        with pytest.raises(HubError, match="is not below") as refusal:
+            acquire(request(str(path), tmp_path), LOG, NoProgress())
+        assert refusal.value.kind == "denied"
+    monkeypatch.setenv("FSCORE_SOURCE_ROOTS", str(tmp_path))
+    assert acquire(request(str(model), tmp_path), LOG, NoProgress()).files == 3
+
+
 def test_nothing_left_is_refused(model: Path, tmp_path: Path) -> None:
     """Patterns that match nothing are a mistake, not an empty model."""
     with pytest.raises(HubError, match="no file is left"):

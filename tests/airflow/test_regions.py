@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from fscore.hub.approval import decide, request
 from fscore.hub.push import push
 from fscore.hub.registry import Registry
 from fscore.hub.split_version import split_version
+from fscore.sync import sync_versions
 from fscore.volume import Volume, open_volume
 from fscore_airflow.missing import missing_versions
+from fscore_airflow.operators.regions import SyncVersion
 from fscore_airflow.operators.warmup import PlanWarmUp, ReportWarmUp
 from tests.airflow.conftest import Clouds, results
 
@@ -84,12 +86,44 @@ def test_a_new_layout_makes_a_version_missing(clouds: Clouds, models: list[str])
     with open_volume(clouds.url(clouds.home)) as home, open_volume(clouds.url(clouds.region)) as region:
         assert missing_versions(home, region) == models
         assert missing_versions(home, home) == []
-        from fscore.sync import sync_versions
-
         sync_versions(home, region)
         assert missing_versions(home, region) == []
         split_version(home, models[0], tp=1, pp=2, actor="trainer")
         assert missing_versions(home, region) == [models[0]]
+
+
+def test_revocations_and_aliases_travel_too(
+    run_dag: RunDag, clouds: Clouds, models: list[str], mini: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """A region must not go on serving what home withdrew, nor under a name that home has moved."""
+    changed = shutil.copytree(mini("llama"), tmp_path / "changed")
+    (changed / "README.md").write_text("# second edition")
+    with open_volume(clouds.url(clouds.home)) as home, open_volume(clouds.url(clouds.region)) as region:
+        publish(home, changed, "ai/llama")
+        sync_versions(home, region)
+        assert missing_versions(home, region) == []
+        registry = Registry(home)
+        registry.set_alias("ai/llama@2", "production", "trainer")
+        registry.revoke("ai/qwen@1", "releaser", reason="licence")
+        assert missing_versions(home, region) == ["ai/llama@2", "ai/qwen@1"]
+    run = run_dag("nightly_sync", volume=clouds.home)
+    assert [done["bytes_moved"] for done in results(run, "sync")] == [0, 0]
+    with open_volume(clouds.url(clouds.home)) as home, open_volume(clouds.url(clouds.region)) as region:
+        assert missing_versions(home, region) == []
+        assert Registry(region).show("ai/llama:production", "releaser").version == 2
+        assert not region.files.exists("/models/ai/qwen/1")
+
+
+def test_another_content_under_the_same_number_is_never_replaced(clouds: Clouds, mini: Callable[[str], Path]) -> None:
+    """The task fails with both digests; the region keeps what it has."""
+    with open_volume(clouds.url(clouds.home)) as home, open_volume(clouds.url(clouds.region)) as region:
+        publish(home, mini("llama"), "ai/m")
+        publish(region, mini("qwen2"), "ai/m")
+        kept = Registry(region).show("ai/m@1", "trainer").digest
+    with pytest.raises(AirflowException, match=r"ai/m@1 is sha256:\w+ at the target"):
+        SyncVersion(task_id="sync", volume=clouds.home, region=clouds.region, ref="ai/m@1").execute({})
+    with open_volume(clouds.url(clouds.region)) as region:
+        assert Registry(region).show("ai/m@1", "trainer").digest == kept
 
 
 def test_a_manual_warm_up_covers_one_model_with_its_layouts(run_dag: RunDag, clouds: Clouds, models: list[str]) -> None:

@@ -68,7 +68,15 @@ def _local(request: Request, log: logging.Logger, _progress: Progress) -> Acquir
     path = Path(unquote(urlsplit(request.uri).path) if request.uri.startswith("file://") else request.uri).expanduser()
     if not path.is_absolute():
         raise HubError(f"source {request.uri!r} is a relative path", hint="give an absolute one")
+    _check_allowed(path)
     return _in_place(request, _located(request, "local", str(path)), log)
+
+
+def _check_allowed(path: Path) -> None:
+    """Whoever may trigger a release may read what a worker reads; FSCORE_SOURCE_ROOTS narrows that."""
+    roots = [Path(root) for root in os.environ.get("FSCORE_SOURCE_ROOTS", "").split(os.pathsep) if root]
+    if roots and not any(path.resolve().is_relative_to(root.resolve()) for root in roots):
+        raise HubError(f"source {path} is not below {', '.join(map(str, roots))}", kind="denied")
 
 
 def _volume(request: Request, log: logging.Logger, _progress: Progress) -> AcquireReport:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk.exceptions import AirflowException
+
 from fscore_airflow.operators.base import SERVICE, FscoreOperator
 
 if TYPE_CHECKING:
@@ -49,11 +51,15 @@ class SyncVersion(FscoreOperator):
                 region=self.region,
                 progress=self.progress(),
             )
-            return self.tell({**report(done), "ref": self.ref, "region": self.region})
+        found = self.tell({**report(done), "ref": self.ref, "region": self.region})
+        if done.conflicts:
+            # A log that moved meanwhile is carried by the next try; another content under this number never is.
+            raise AirflowException(f"{self.ref} in {self.region}: {'; '.join(done.conflicts)}")
+        return found
 
 
 class PlanSync(FscoreOperator):
-    """Lists every (version, region) that is published at home and missing there.
+    """Lists every (version, region) where the region lacks a version, a layout, a revocation or an alias of home.
 
     :param volume: connection or META-URL of the home volume.
     :param regions: connections to compare with; None means those of the home connection.
@@ -78,7 +84,7 @@ class PlanSync(FscoreOperator):
             for region in hook.regions() if self.regions is None else self.regions:
                 with VolumeHook(region).open(read_only=True, session=False) as target:
                     found = missing_versions(home, target)
-                self.log.info("%s lacks %d versions: %s", region, len(found), ", ".join(found) or "-")
+                self.log.info("%s is behind by %d versions: %s", region, len(found), ", ".join(found) or "-")
                 jobs += [{"ref": ref, "region": region} for ref in found]
         return jobs
 
