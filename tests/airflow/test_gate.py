@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import TaskDeferred
 
 from fscore.hub import approval
 from fscore.hub.push import push
 from fscore.hub.registry import Registry
 from fscore.hub.reports import PushReport
 from fscore.volume import Volume, open_volume
+from fscore_airflow.operators.approval import ApprovalGate
+from fscore_airflow.triggers.approval import ApprovalTrigger
 from tests.airflow.conftest import Clouds
 
 RunDag = Callable[..., Any]
@@ -97,3 +102,91 @@ def test_another_digest_is_not_decided_by_this_decision(run_dag: RunDag, clouds:
     approval.decide(volume, pushed.ref, "approve", by="releaser")
     run = ask(run_dag, clouds, pushed.ref, "sha256:" + "0" * 64)
     assert states(run)["approve"] == "failed"
+
+
+def gate(clouds: Clouds, pushed: PushReport, **options: Any) -> ApprovalGate:
+    """The operator alone, with its fields as templates would leave them."""
+    fields = {"volume": clouds.home, "ref": pushed.ref, "digest": pushed.digest, "uploader": "trainer", **options}
+    return ApprovalGate(task_id="approve", subject="Release?", **fields)
+
+
+def answer(option: str, by: str, reason: str = "") -> dict[str, Any]:
+    """What Airflow hands over when somebody used the form or REST."""
+    return {
+        "chosen_options": [option],
+        "params_input": {"reason": reason},
+        "responded_by_user": {"id": by, "name": by},
+    }
+
+
+class Run:
+    """As much of a DAG run as the gate looks at."""
+
+    dag_id, run_id = "test", "manual__1"
+
+
+class Instance:
+    """As much of a task instance as the gate looks at."""
+
+    id = "01a20cba-da2a-7b7b-a5c5-9a18c032beb0"
+
+
+CONTEXT: Any = {"dag_run": Run(), "ti": Instance()}
+
+
+def test_an_answer_in_airflow_is_written_into_the_ledger(clouds: Clouds, draft: Draft) -> None:
+    """With who and why, bound to the digest."""
+    volume, pushed = draft
+    approval.request(volume, pushed.ref, actor="trainer")
+    found = gate(clouds, pushed).execute_complete(CONTEXT, answer("Approve", "releaser", "looks good"))
+    decision = approval.read(volume, pushed.ref)
+    assert decision is not None
+    assert (decision.by, decision.reason, decision.digest) == ("releaser", "looks good", pushed.digest)
+    assert found["decision"] == "approve"
+
+
+def test_the_second_answer_gives_way_to_the_first(clouds: Clouds, draft: Draft) -> None:
+    """The command line approved a moment before the form said no: approved it is."""
+    volume, pushed = draft
+    approval.request(volume, pushed.ref, actor="trainer")
+    approval.decide(volume, pushed.ref, "approve", by="releaser")
+    found = gate(clouds, pushed).execute_complete(CONTEXT, answer("Reject", "somebody", "no"))
+    assert (found["decision"], found["by"]) == ("approve", "releaser")
+
+
+@pytest.mark.parametrize(("approvers", "by"), [([], "trainer"), (["releaser"], "somebody")])
+def test_an_answer_that_does_not_count_is_asked_again(
+    clouds: Clouds, draft: Draft, monkeypatch: pytest.MonkeyPatch, approvers: list[str], by: str
+) -> None:
+    """Neither the uploader nor somebody who was not asked decides; the gate goes on waiting."""
+    volume, pushed = draft
+    approval.request(volume, pushed.ref, actor="trainer", approvers=approvers)
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr("fscore_airflow.operators.approval.upsert_hitl_detail", lambda **fields: asked.append(fields))
+    with pytest.raises(TaskDeferred) as waiting:
+        gate(clouds, pushed, approvers=approvers).execute_complete(CONTEXT, answer("Approve", by))
+    assert approval.read(volume, pushed.ref) is None
+    assert len(asked) == 1
+    assert isinstance(waiting.value.trigger, ApprovalTrigger)
+
+
+def test_an_answer_that_nobody_delivered_is_found(
+    clouds: Clouds, draft: Draft, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given between the request and the deferral, it resumes no task by itself."""
+    _, pushed = draft
+    row = SimpleNamespace(
+        response_received=True,
+        chosen_options=["Approve"],
+        params_input={"reason": "quick"},
+        responded_by_user=SimpleNamespace(id="releaser", name="releaser"),
+    )
+    monkeypatch.setattr("fscore_airflow.triggers.approval.get_hitl_detail_content_detail", lambda **_: row)
+    trigger = ApprovalTrigger(volume=clouds.home, ref=pushed.ref, digest=pushed.digest, ti_id=Instance.id, poll=0.01)
+    path, arguments = trigger.serialize()
+    assert path == "fscore_airflow.triggers.approval.ApprovalTrigger"
+
+    async def first() -> Any:
+        return await anext(ApprovalTrigger(**arguments).run())
+
+    assert asyncio.run(first()).payload == answer("Approve", "releaser", "quick")

@@ -105,6 +105,8 @@ def test_a_release_from_source_to_warm_caches_and_a_rejection(
     assert poll(lambda: bad.run_id in parked(), 90, interval=0.5)
     request = parked()[bad.run_id]
     assert "ai/qwen@1" in request["subject"]
+    assert next(reports(api, _refreshed(api, bad), "push"))["digest"] in request["body"]
+    assert [user["id"] for user in request["assigned_users"]] == ["releaser"]
     with pytest.raises(ApiError) as refusal:
         viewer.respond(request["task_instance"], "Approve", {"reason": "me"})
     assert refusal.value.status == 403
@@ -127,6 +129,11 @@ def test_a_release_from_source_to_warm_caches_and_a_rejection(
     assert {warm["volume"] for warm in reports(api, good, "warm")} == set(CLOUDS)
     assert all(warm["coverage"] == 1.0 for warm in reports(api, good, "warm"))
     _check_clouds(root, push["digest"])
+
+
+def _refreshed(api: Any, run: Followed) -> Followed:
+    run.tasks = api.tasks(run.dag_id, run.run_id)
+    return run
 
 
 def _state(api: Any, run: Followed) -> str:
