@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 import msgspec
@@ -33,7 +34,7 @@ from fscore.runtime.threads import Pool
 if TYPE_CHECKING:
     from fscore.volume import Volume
 
-_STEP: Final = 8 << 20
+_STEP: Final = 4 << 20
 _FILES_AT_ONCE: Final = 2
 _RANGES_AT_ONCE: Final = 4
 
@@ -189,14 +190,22 @@ class _Fetch:
         advance: Callable[[int], None],
     ) -> int:
         fetched = 0
-        offsets = range(have, size, _STEP)
-        chunks = self._ranges.map_bounded(lambda at: remote.pread(at, min(_STEP, size - at)), offsets, _RANGES_AT_ONCE)
-        for chunk in chunks:
+        spare: SimpleQueue[memoryview] = SimpleQueue()  # fresh pages would cost more than the bytes that fill them
+        for _ in range(min(_RANGES_AT_ONCE + 1, -(-(size - have) // _STEP))):
+            spare.put(memoryview(bytearray(min(_STEP, size))))
+
+        def bring(at: int) -> tuple[memoryview, int]:
+            buffer = spare.get()
+            return buffer, remote.pread_into(at, buffer[: size - at])
+
+        for buffer, count in self._ranges.map_bounded(bring, range(have, size, _STEP), _RANGES_AT_ONCE):
+            chunk = buffer[:count]
             local.write(chunk)
             if self._verify:
                 proof.update(chunk)
-            fetched += len(chunk)
-            advance(len(chunk))
+            fetched += count
+            advance(count)
+            spare.put(buffer)
         return fetched
 
     def _is_done(self, place: Path, wanted: ManifestFile) -> bool:
