@@ -1,6 +1,6 @@
 """Creates per second through `MetaService.create`, per engine, on one thread.
 
-    python tests/bench/bench_create.py [--count 5000] [--profile] [META-URL ...]
+    python tests/bench/bench_create.py [--count 5000] [--rounds 3] [--profile] [META-URL ...]
 
 Without URLs: memory, SQLite in a temporary directory, and a redis-server of its own, with its round trips a create.
 """
@@ -30,6 +30,8 @@ from fscore.runtime.clock import SystemClock
 from tests.kit.redis_server import BINARY, RedisServer
 
 SAY = sys.stdout.write
+BAR = 3000
+"""Creates a second that SQLite and a local Redis must reach."""
 
 
 @contextlib.contextmanager
@@ -49,13 +51,14 @@ def places() -> Iterator[list[str]]:
 
 
 def creates(url: str, count: int, *, profile: bool) -> float:
-    """Creates a second of `count` empty files in one new directory of a new volume at `url`."""
+    """Creates a second of `count` empty files in a new directory of the volume at `url`, made if it is not there."""
     clock = SystemClock()
     engine = open_engine(url)
-    MetaService.format(engine, Setting(name="bench", uuid=str(uuid.uuid4()), trash_days=1), clock)
+    if engine.load_setting() is None:
+        MetaService.format(engine, Setting(name="bench", uuid=str(uuid.uuid4()), trash_days=1), clock)
     service = MetaService.open(engine, clock)
     who = Caller.root()
-    folder, _ = service.mkdir(who, ROOT, b"folder", 0o755)
+    folder, _ = service.mkdir(who, ROOT, uuid.uuid4().hex.encode(), 0o755)
     trips = engine.round_trips if isinstance(engine, RedisEngine) else 0
     profiler = cProfile.Profile() if profile else None
     if profiler:
@@ -79,12 +82,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("urls", nargs="*", metavar="META-URL")
     parser.add_argument("--count", type=int, default=5000)
+    parser.add_argument("--rounds", type=int, default=3, help="the best counts")
     parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
+    missed = False
     with contextlib.ExitStack() as stack:
         for url in options.urls or stack.enter_context(places()):
-            rate = creates(url, options.count, profile=options.profile)
-            SAY(f"{url.partition(':')[0]:<8} {rate:>8,.0f} creates/s\n")
+            rate = max(creates(url, options.count, profile=options.profile) for _ in range(options.rounds))
+            missed |= rate < BAR
+            SAY(f"{url.partition(':')[0]:<8} {rate:>8,.0f} creates/s{'' if rate >= BAR else f', the bar is {BAR:,}'}\n")
+    sys.exit(int(missed))
 
 
 if __name__ == "__main__":

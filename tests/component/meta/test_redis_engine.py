@@ -340,6 +340,25 @@ def test_a_password_is_not_shown() -> None:
     assert Address("rediss://h:1/2?tls-ca-cert-file=/ca").kwargs["ssl_ca_certs"] == "/ca"
 
 
+def test_where_a_password_is_looked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("REDIS_PASSWORD", "META_PASSWORD", "META_PASSWORD_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    assert Address("redis://h").kwargs["password"] is None
+    (tmp_path / "secret").write_text("from-file\n")
+    monkeypatch.setenv("META_PASSWORD_FILE", str(tmp_path / "secret"))
+    assert Address("redis://h").kwargs["password"] == "from-file"
+    monkeypatch.setenv("META_PASSWORD", "from-meta")
+    assert Address("redis://h").kwargs["password"] == "from-meta"
+    monkeypatch.setenv("REDIS_PASSWORD", "from-redis")
+    assert Address("redis://h").kwargs["password"] == "from-redis"
+    assert Address("redis://:own@h").kwargs["password"] == "own"
+    monkeypatch.delenv("REDIS_PASSWORD")
+    monkeypatch.delenv("META_PASSWORD")
+    monkeypatch.setenv("META_PASSWORD_FILE", str(tmp_path / "none"))
+    with pytest.raises(SettingError, match="META_PASSWORD_FILE"):
+        Address("redis://h")
+
+
 def test_a_wrong_password(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer) -> None:
     with redis_server.client() as admin:
         admin.acl_setuser("guarded", enabled=True, passwords=["+right"], categories=["+@all"], keys=["*"])

@@ -13,6 +13,7 @@ import random
 import urllib.parse
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import redis
@@ -174,9 +175,12 @@ class Link:
             connection.send_packed_command((packed,), check_health=False)
             self.trips += 1
             answers = [_answer(connection) for _ in commands]
-        except BaseException as error:
+        except (exceptions.RedisError, OSError) as error:
             connection.disconnect()
             raise self._translate(error) from error
+        except BaseException:
+            connection.disconnect()
+            raise
         self._give(connection)
         for answer in answers:
             if isinstance(answer, exceptions.ResponseError):
@@ -189,9 +193,9 @@ class Link:
         else:
             self._idle.append(connection)
 
-    def _translate(self, error: BaseException) -> BaseException:
-        if isinstance(error, exceptions.NoScriptError) or not isinstance(error, exceptions.RedisError | OSError):
-            return error
+    def _translate(self, error: Exception) -> Exception:
+        if isinstance(error, exceptions.NoScriptError):
+            return error  # an answer to `script`, which knows what to do
         text = f"{self.address.location}: {error}"
         if isinstance(error, _OPERATOR) or "DB index" in str(error):
             return SettingError(text)
@@ -225,7 +229,13 @@ def _password() -> str | None:
     for name in ("REDIS_PASSWORD", "META_PASSWORD"):
         if os.environ.get(name):
             return os.environ[name]
-    return None
+    path = os.environ.get("META_PASSWORD_FILE")
+    if not path:
+        return None
+    try:
+        return Path(path).read_text("utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise SettingError(f"META_PASSWORD_FILE: {error}") from error
 
 
 def _number(text: str, url: str) -> int:
