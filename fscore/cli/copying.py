@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 PIECE: Final = 4 << 20
 WORKERS: Final = 4
+UMASK: Final = 0o022
+"""What opening a file takes from its mode, so that one call gives most files theirs."""
 
 
 class CopyReport(msgspec.Struct, frozen=True):
@@ -138,13 +141,14 @@ def upload_file(files: Filesystem, step: Step, options: Options, advance: Callab
     if options.no_replace and files.exists(step.target):
         raise Exists("", step.target)
     parent, name = paths.split(step.target)
-    temporary = paths.normal(f"{parent}/.{name}.{os.getpid()}.part")
+    temporary = paths.normal(f"{parent}/{beside(name)}")
     try:
-        with Path(step.source).open("rb", buffering=0) as local, files.open(temporary, "wb") as remote:
+        with Path(step.source).open("rb", buffering=0) as local, files.open(temporary, "wb", perm=step.mode) as remote:
             while data := local.read(PIECE):
                 remote.write(data)
                 advance(len(data))
-        files.chmod(temporary, step.mode)
+        if step.mode & UMASK:
+            files.chmod(temporary, step.mode)
         if options.preserve:
             info = Path(step.source).stat()
             files.utime(temporary, atime_ns=info.st_atime_ns, mtime_ns=info.st_mtime_ns)
@@ -162,7 +166,7 @@ def download_file(files: Filesystem, step: Step, options: Options, advance: Call
         raise Exists("", step.target)
     if not target.parent.is_dir():
         raise NotADir("no such directory on this machine", str(target.parent))
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+    temporary = target.with_name(beside(target.name))
     try:
         with files.open(step.source, "rb") as remote, temporary.open("wb", buffering=0) as local:
             while data := remote.read(PIECE):
@@ -175,3 +179,9 @@ def download_file(files: Filesystem, step: Step, options: Options, advance: Call
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def beside(name: str) -> str:
+    """A hidden name for the time of writing; short enough, whatever the final one is, and nobody else's."""
+    stem = name.encode(errors="surrogateescape")[:200].decode(errors="ignore")
+    return f".{stem}.{secrets.token_hex(4)}.part"

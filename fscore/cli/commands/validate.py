@@ -19,7 +19,7 @@ def command(
     model: options.Model,
     *,
     allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="Accept pickle files; they are never opened.")
+        bool, typer.Option("--allow-pickle", help="Accept pickle files; nothing in them is executed.")
     ] = False,
     user: options.User,
     team: options.Team = "",
@@ -29,7 +29,7 @@ def command(
 ) -> None:
     """Check a version's tensors, files and config.
 
-    The result stays with a draft and is shown by `fscore show`. No pickle is opened. Exit code 1 when a check that
+    The result stays with a draft and is shown by `fscore show`. Nothing is executed. Exit code 1 when a check that
     matters fails.
     """
     from fscore.hub.formats.source import VolumeSource

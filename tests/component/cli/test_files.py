@@ -72,6 +72,19 @@ def test_cp_lands_in_directories_and_replaces_files_whole(fscore: Fscore, cli_vo
     assert fscore("ls", cli_volume, "/x/y").out == "a\n"
 
 
+def test_long_names_and_odd_modes_survive(fscore: Fscore, cli_volume: str, tmp_path: Path) -> None:
+    top = tmp_path / "odd"
+    top.mkdir()
+    for mode, name in ((0o600, "x" * 255), (0o666, "ü" * 127), (0o4755, "setuid"), (0o400, "read-only")):
+        (top / name).write_text(name)
+        (top / name).chmod(mode)
+    fscore("cp", cli_volume, "-r", top, ":/odd").ok()
+    fscore("cp", cli_volume, "-r", ":/odd", tmp_path / "out").ok()
+    assert [path.lstat().st_mode for path in sorted((tmp_path / "out").iterdir())] == [
+        path.lstat().st_mode for path in sorted(top.iterdir())
+    ]
+
+
 def test_cp_refuses_what_makes_no_sense(fscore: Fscore, cli_volume: str, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"one")
     assert "colon" in fscore.refused(2, "cp", cli_volume, tmp_path / "a", tmp_path / "b")
