@@ -44,7 +44,7 @@ def command(
         bool, typer.Option("--validate/--no-validate", help="Run the release checks first; their result stays with it.")
     ] = False,
     allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="Accept pickle files; they are never opened.")
+        bool, typer.Option("--allow-pickle", help="Accept pickle files; nothing in them is executed.")
     ] = False,
     dry_run: options.DryRun = False,
     user: options.User,

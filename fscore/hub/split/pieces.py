@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -87,17 +88,19 @@ class Opens(Protocol):
 
 
 class Readers:
-    """The source files of a plan, opened once each."""
+    """The source files of a plan, opened once each; for any number of threads."""
 
     def __init__(self, source: Opens) -> None:
         self._source = source
         self._open: dict[str, RandomReader] = {}
+        self._lock = threading.Lock()
 
     def get(self, file: str) -> RandomReader:
         """The reader of one file."""
-        if file not in self._open:
-            self._open[file] = self._source.open(file)
-        return self._open[file]
+        with self._lock:
+            if file not in self._open:
+                self._open[file] = self._source.open(file)
+            return self._open[file]
 
     def close(self) -> None:
         """Close all."""

@@ -40,14 +40,14 @@ def write_split(
     clock = clock or SystemClock()
     begun = clock.monotonic()
     writer = _Writer(files, source_dir.rstrip("/"), target_dir.rstrip("/"), progress or NoProgress(), plan)
+    records = 0
     try:
         with Pool("hub-split", workers) as pool:
             for _, phase in groupby(plan.ranks, key=lambda rank: rank.rank.ep):
-                for _ in pool.map_bounded(writer.write, writer.jobs(list(phase))):
-                    pass
+                records += sum(pool.map_bounded(writer.write, writer.jobs(list(phase))))
     finally:
         writer.close()
-    return msgspec.structs.replace(plan.report, records=writer.records, seconds=clock.monotonic() - begun)
+    return msgspec.structs.replace(plan.report, records=records, seconds=clock.monotonic() - begun)
 
 
 def materialise(file: FilePlan, source: Source, made: dict[str, bytes] | None = None) -> Iterator[bytes | memoryview]:
@@ -68,7 +68,7 @@ def materialise(file: FilePlan, source: Source, made: dict[str, bytes] | None = 
 
 
 class _Writer:
-    """One plan being written: open source files, progress, and the records that it took."""
+    """One plan being written: open source files and progress."""
 
     def __init__(self, files: Filesystem, source: str, target: str, progress: Progress, plan: SplitPlan) -> None:
         self._files = files
@@ -77,7 +77,6 @@ class _Writer:
         self._progress = progress
         self._readers = Readers(VolumeSource(files, source))
         self._task = progress.start("split", plan.report.bytes_total, "B")
-        self.records = 0
 
     def jobs(self, ranks: list[RankPlan]) -> Iterator[tuple[str, FilePlan]]:
         """(rank, file) of one phase; makes the folders on the way."""
@@ -89,20 +88,20 @@ class _Writer:
             for file in rank.files:
                 yield rank.name, file
 
-    def write(self, job: tuple[str, FilePlan]) -> None:
-        """Compose one file beside its place, then rename it there."""
+    def write(self, job: tuple[str, FilePlan]) -> int:
+        """Compose one file beside its place, then rename it there; returns its slice records, 0 when it was there."""
         rank, file = job
         path = f"{self._target}/{rank}/{file.path}"
         if self._files.exists(path) and self._files.stat(path).size == file.size:
             self._progress.advance(self._task, file.size)
-            return
+            return 0
         if self._files.exists(path + PART):
             self._files.unlink(path + PART)
         done = self._files.compose(path + PART, [self._piece(piece) for piece in file.pieces])
         self._files.rename(path + PART, path)
-        self.records += done.records
         fresh = sum(piece.length for piece in file.pieces if isinstance(piece, Fresh))
         self._progress.advance(self._task, file.size - fresh)
+        return done.records
 
     def close(self) -> None:
         """Close the source and the progress."""

@@ -6,6 +6,9 @@ does for all dtypes (models.md D10); nothing is converted to floating point.
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -147,23 +150,51 @@ def scan_tensors(
     entries = list(tensors)
     progress = progress or NoProgress()
     task = progress.start("scan tensors", sum(entry.nbytes for entry in entries), "B")
-    readers: dict[str, RandomReader] = {}
+    readers = _SharedReaders(source, Counter(entry.file for entry in entries))
+
+    def one(entry: TensorEntry) -> TensorStats:
+        with readers.use(entry.file) as reader:
+            stats = scan_tensor(reader, entry)
+        progress.advance(task, entry.nbytes)
+        return stats
+
     try:
-        for entry in entries:
-            if entry.file not in readers:
-                readers[entry.file] = source.open(entry.file)
-
-        def one(entry: TensorEntry) -> TensorStats:
-            stats = scan_tensor(readers[entry.file], entry)
-            progress.advance(task, entry.nbytes)
-            return stats
-
         with Pool("hub-validate", workers) as pool:
             return list(pool.map_bounded(one, entries, inflight=4 * workers))
     finally:
-        for reader in readers.values():
-            reader.close()
+        readers.close()
         progress.finish(task)
+
+
+class _SharedReaders:
+    """Opens a file at its first tensor and closes it after its last, for a checkpoint may have thousands of files."""
+
+    def __init__(self, source: Source, uses: Counter[str]) -> None:
+        self._source = source
+        self._uses = uses
+        self._open: dict[str, RandomReader] = {}
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def use(self, file: str) -> Iterator[RandomReader]:
+        """The file's reader, for one tensor."""
+        with self._lock:
+            reader = self._open.get(file)
+            if reader is None:
+                reader = self._open[file] = self._source.open(file)
+        try:
+            yield reader
+        finally:
+            with self._lock:
+                self._uses[file] -= 1
+                if not self._uses[file]:
+                    self._open.pop(file).close()
+
+    def close(self) -> None:
+        """Close what an error left open."""
+        for reader in self._open.values():
+            reader.close()
+        self._open.clear()
 
 
 def scan_tensor(reader: RandomReader, entry: TensorEntry) -> TensorStats:
