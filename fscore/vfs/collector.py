@@ -43,6 +43,7 @@ class Collector:
             now_ns = self._clock.now_ns()
             self._meta.purge_trash(now_ns)
             self._meta.purge_deleted(now_ns)
+            self._meta.purge_delayed(now_ns)
             return self._delete_dead()
 
     def _delete_dead(self) -> Collected:

@@ -9,7 +9,7 @@ Rule 3  else the last link destroys the node; a file's data are queued, and drop
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
@@ -30,9 +30,16 @@ from fscore.meta.ops.create import touch
 from fscore.meta.ops.work import Work
 from fscore.meta.txn import Edge, want_edge, want_has_entries, want_node
 
+UNMADE: Final = -1
+"""In place of an hour directory: there is a trash, but its directory of this hour is not known yet."""
+
+
+class HourMissing(Exception):
+    """Something goes into the trash, and the hour directory is `UNMADE`."""
+
 
 class Removal(NamedTuple):
-    """How entries go: `trash` is the hour directory or 0, `hint` the inode that the entry is believed to name
+    """How entries go: `trash` is the hour directory, 0 or `UNMADE`, `hint` the inode that the entry is believed to name
     (0: unknown), which saves a round trip; `is_open` says whether this client, with its session, has an inode open.
     """
 
@@ -136,6 +143,8 @@ def trash_for(work: Work, trash: int, parent: int, name: bytes, ino: int, attr: 
     """The hour directory that takes this entry, or 0 when it goes for good. Reads; call before the first intent."""
     if not trash or in_trash(parent) or attr.flags & Flag.SKIP_TRASH:
         return 0
+    if trash == UNMADE:
+        raise HourMissing
     if attr.kind != Kind.DIRECTORY and attr.nlink > 1 and work.txn.edge(trash, trash_name(parent, ino, name)):
         return 0
     return trash

@@ -12,7 +12,7 @@ from fscore.domain.secrets import NONCE
 from fscore.domain.setting import Setting, check_client
 from fscore.meta.service.core import MetaOptions, OptionChanges
 from fscore.meta.service.upkeep import Upkeep
-from fscore.meta.session import OwnSession, client_version, describe
+from fscore.meta.session import LIFETIMES, OwnSession, client_version, describe
 from fscore.meta.txn import MetaEngine
 from fscore.runtime.clock import Clock, SystemClock
 from fscore.runtime.threads import Ticker
@@ -79,6 +79,8 @@ class MetaService(Upkeep):
         if not options.background:
             return
         if options.heartbeat_s > 0:
+            if self._session is not None:
+                self._overdue = self._clock.monotonic() + LIFETIMES * options.heartbeat_s
             self._tickers.append(Ticker("meta-heartbeat", options.heartbeat_s, self.beat))
         if not options.read_only:
             self._tickers.append(Ticker("meta-flush", FLUSH_S, self.flush))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from typing import Final, TypedDict, TypeVar
@@ -70,7 +71,8 @@ class Core:
         self._stale = ""
         self._usage = Usage(0, 0)
         self._doomed: list[tuple[int, int]] = []
-        self._hour: tuple[bytes, int] = (b"", 0)
+        self._hour: tuple[int, int] = (-1, 0)
+        self._overdue = math.inf
         self._limited = False
         self._rules = Rules()
 
@@ -120,6 +122,8 @@ class Core:
     def _run(self, who: Caller, operation: Callable[[Work], T]) -> T:
         """Run an operation in a transaction, and let the rest of this client know what it changed."""
         self._check_writable()
+        if self._clock.monotonic() > self._overdue:
+            self._catch_up()
         now_ns = self._clock.now_ns()
         rules = self._current_rules()
         epoch = self._cache.epoch
@@ -134,6 +138,9 @@ class Core:
         assert work is not None
         self._absorb(work, epoch)
         return result
+
+    def _catch_up(self) -> None:
+        """The heartbeat is so late that peers may have taken this client for dead: register again before writing."""
 
     def _absorb(self, work: Work, epoch: int) -> None:
         if work.nodes or work.edges:

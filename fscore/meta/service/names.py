@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 from fscore.domain.attr import Attr, Kind
 from fscore.domain.caller import Caller
@@ -12,11 +13,15 @@ from fscore.domain.ids import ROOT, TRASH, in_trash
 from fscore.meta.ops import change, create, remove, rename
 from fscore.meta.ops.change import AttrChange
 from fscore.meta.ops.check import check_name, check_victim_name
-from fscore.meta.ops.remove import Removal, Removed
+from fscore.meta.ops.remove import UNMADE, HourMissing, Removal, Removed
 from fscore.meta.ops.rename import Place, RenameFlag
+from fscore.meta.ops.work import NANO, Work
 from fscore.meta.service.lookups import Lookups
 from fscore.meta.txn import Counter
 
+T = TypeVar("T")
+
+HOUR_S: Final = 3600
 HOUR_MODE: Final = 0o555
 _ROOT: Final = Caller(uid=0, gid=0, umask=0)
 
@@ -77,13 +82,13 @@ class Names(Lookups):
         """Remove an entry that is no directory, into the trash when the volume has one."""
         check_victim_name(parent, name)
         how = self._removal(parent, name, skip_trash=skip_trash)
-        self._settle(self._run(who, lambda work: remove.unlink(work, parent, name, how)))
+        self._settle(self._run_removal(who, how, lambda work, how: remove.unlink(work, parent, name, how)))
 
     def rmdir(self, who: Caller, parent: int, name: bytes, *, skip_trash: bool = False) -> None:
         """Remove an empty directory, into the trash when the volume has one."""
         check_victim_name(parent, name)
         how = self._removal(parent, name, skip_trash=skip_trash)
-        self._run(who, lambda work: remove.rmdir(work, parent, name, how))
+        self._run_removal(who, how, lambda work, how: remove.rmdir(work, parent, name, how))
 
     def rename(
         self,
@@ -104,7 +109,7 @@ class Names(Lookups):
         source = Place(sparent, sname, self._cache.known_ino(sparent, sname))
         target = Place(dparent, dname, how.hint)
         ancestors = self._ancestors(source, target)
-        done = self._run(who, lambda work: rename.rename(work, source, target, flags, how, ancestors))
+        done = self._run_removal(who, how, lambda work, how: rename.rename(work, source, target, flags, how, ancestors))
         if done.replaced is not None:
             self._settle(done.replaced)
         return done.ino, done.attr
@@ -126,8 +131,17 @@ class Names(Lookups):
         hint = self._cache.known_ino(parent, name)
         trash = 0
         if self.setting.trash_days > 0 and not skip_trash and not in_trash(parent):
-            trash = self.trash_hour()
+            hour, made = self._hour
+            trash = made if hour == self._now_hour() else UNMADE
         return Removal(trash, hint, self._opened.is_open if self._session is not None else _never)
+
+    def _run_removal(self, who: Caller, how: Removal, operation: Callable[[Work, Removal], T]) -> T:
+        """Run what may put something into the trash; the hour directory is made only when something really goes."""
+        try:
+            return self._run(who, lambda work: operation(work, how))
+        except HourMissing:
+            made = how._replace(trash=self.trash_hour())
+        return self._run(who, lambda work: operation(work, made))
 
     def _settle(self, removed: Removed) -> None:
         """A file lost its last name while a handle was open here: keep it for the handle, or let it go after all."""
@@ -160,16 +174,20 @@ class Names(Lookups):
 
     def trash_hour(self) -> int:
         """The trash directory of this UTC hour, made when it is missing (volume-format.md 2.8)."""
-        now_s = self._clock.now_ns() // 1_000_000_000
-        name = f"{dt.datetime.fromtimestamp(now_s, dt.UTC):%Y-%m-%d-%H}".encode()
+        hour = self._now_hour()
         known, ino = self._hour
-        if known == name:
+        if known == hour:
             return ino
+        name = f"{dt.datetime.fromtimestamp(hour * HOUR_S, dt.UTC):%Y-%m-%d-%H}".encode()
         with self.engine.view() as view:
             edge = view.edge(TRASH, name)
         ino = self._make_hour(name) if edge is None else edge.ino
-        self._hour = (name, ino)
+        self._hour = (hour, ino)
         return ino
+
+    def _now_hour(self) -> int:
+        """This hour, counted from 1970."""
+        return self._clock.now_ns() // (HOUR_S * NANO)
 
     def _make_hour(self, name: bytes) -> int:
         ino = TRASH + self.engine.reserve(Counter.TRASH, 1)[0]

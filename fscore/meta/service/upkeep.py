@@ -11,6 +11,7 @@ from fscore.domain.ids import TRASH
 from fscore.domain.setting import META_VERSION, Setting
 from fscore.meta.ops import remove
 from fscore.meta.service.clones import Clones
+from fscore.meta.session import LIFETIMES
 from fscore.runtime import log
 
 HOUR_S: Final = 3600
@@ -32,7 +33,14 @@ class Upkeep(Clones):
         if self._stale or self._session is None:
             return
         self._session.refresh()
+        if self.options.background and self.options.heartbeat_s > 0:
+            self._overdue = self._clock.monotonic() + LIFETIMES * self.options.heartbeat_s
         self._reap()
+
+    def _catch_up(self) -> None:
+        logger.warning("the heartbeat of session %s is late; registering again", self.sid)
+        self.beat()
+        self._check_alive()
 
     def _reload(self) -> None:
         stored = self.engine.load_setting()

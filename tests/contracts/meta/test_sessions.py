@@ -13,9 +13,10 @@ from fscore import __version__
 from fscore.domain.errors import NoSpace, NotFound, ReadOnly, SettingError, Stale
 from fscore.domain.ids import ROOT
 from fscore.domain.setting import Setting
+from fscore.domain.slices import SliceRecord
 from fscore.meta.engines.registry import open_engine
 from fscore.meta.service import MetaService
-from fscore.meta.txn import DirStat, Session
+from fscore.meta.txn import DirStat, MetaTxn, Session
 from fscore.runtime.clock import FakeClock
 from tests.kit.engines import MakeMeta
 from tests.kit.threads import ours
@@ -315,3 +316,38 @@ def test_volumes_that_use_what_is_not_built(
         with pytest.raises(SettingError):
             MetaService.open(engine, meta_clock, read_only=True, background=False)
         engine.close()
+
+
+def test_a_late_heartbeat_is_made_up_for_before_a_write(
+    make_meta: MakeMeta, meta_clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    meta = make_meta(background=True, heartbeat_s=3600.0)
+    meta.engine.drop_session(meta.sid or 0)
+    mkfile(meta, b"f")
+    assert not sessions(meta)
+    meta_clock.advance(6 * 3600)
+    mkfile(meta, b"g")
+    assert set(sessions(meta)) == {meta.sid}
+    assert "late" in caplog.text
+
+
+def test_parked_slices_go_when_the_trash_would(make_meta: MakeMeta, meta_clock: FakeClock) -> None:
+    """What a compacting peer parked is released after the trash days."""
+    meta = make_meta(setting={"trash_days": 1})
+    ino = mkfile(meta, b"f")
+    old = put(meta, ino, 0, 100) + put(meta, ino, 50, 100)
+    new = meta.new_slice_id()
+    now_s = meta_clock.now_ns() // 1_000_000_000
+
+    def compact(txn: MetaTxn) -> None:
+        assert len(txn.chunk(ino, 0)) == 2
+        txn.new_slice(new, 150)
+        txn.replace_prefix(ino, 0, 2, [SliceRecord(0, new, 150, 0, 150)])
+        txn.put_delayed(new, now_s, [(one, 100) for one in old])
+
+    meta.engine.transact(compact)
+    assert meta.purge_delayed() == 0
+    meta_clock.advance(2 * 86400)
+    assert meta.purge_delayed() == 1
+    assert sorted(meta.dead()) == [(one, 100) for one in old]
+    meta.forget(meta.dead())

@@ -219,3 +219,17 @@ def test_purge_takes_a_tree_that_was_moved_in_whole(meta: MetaService, meta_cloc
     assert meta.getattr(ROOT).nlink == 2
     meta_clock.advance(3600)
     assert meta.purge_trash() == 0
+
+
+def test_the_hour_is_made_only_for_something(meta: MetaService, meta_clock: FakeClock) -> None:
+    mkfile(meta, b"a")
+    meta.rename(SUPER, ROOT, b"a", ROOT, b"b")
+    with pytest.raises(NotFound):
+        meta.unlink(SUPER, ROOT, b"a")
+    assert names(meta, TRASH) == {}
+    mkfile(meta, b"a")
+    meta.rename(SUPER, ROOT, b"a", ROOT, b"b")
+    assert len(names(meta, FIRST_HOUR)) == 1
+    meta_clock.advance(3600)
+    meta.unlink(SUPER, ROOT, b"b")
+    assert len(names(meta, TRASH)) == 2
