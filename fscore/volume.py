@@ -277,6 +277,7 @@ def _assemble(url: str, meta: MetaService, override: ObjectStore | None, clock: 
         buffer_size=options.buffer_size,
         read_ahead=options.read_ahead,
         patience_s=options.patience_s,
+        attr_ttl_s=options.cache_s,
         background=options.background,
     )
     return Volume(url, meta, blocks, Vfs(meta, blocks, clock, vfs_options), options)

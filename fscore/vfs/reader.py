@@ -24,9 +24,9 @@ from fscore.runtime.clock import Clock
 from fscore.runtime.threads import Pool
 
 ATTR_TTL: Final = 1.0
-"""Seconds for which the attributes of a mutable open file are believed."""
+"""Seconds for which the attributes of a mutable open file are believed, if nothing else was asked for."""
 
-IMMUTABLE_TTL: Final = 60.0
+IMMUTABLE_TTL: Final = 10.0
 """The same for a file that carries the immutable flag."""
 
 MAX_VIEWS: Final = 4096
@@ -48,6 +48,7 @@ class FileReader:
         pool: Pool,
         clock: Clock,
         patience: Sequence[float],
+        attr_ttl: float = ATTR_TTL,
     ) -> None:
         self._ino = ino
         self._meta = meta
@@ -55,6 +56,7 @@ class FileReader:
         self._pool = pool
         self._clock = clock
         self._patience = patience
+        self._attr_ttl = attr_ttl
         self._views: OrderedDict[int, list[SliceRecord]] = OrderedDict()
         self._lock = threading.Lock()
         self._attr = attr
@@ -74,7 +76,7 @@ class FileReader:
             if (attr.mtime_ns, attr.length) != (old.mtime_ns, old.length):
                 self._drop()
             self._attr = attr
-            ttl = IMMUTABLE_TTL if attr.immutable else ATTR_TTL
+            ttl = IMMUTABLE_TTL if attr.immutable else self._attr_ttl
             self._fresh_until = self._clock.monotonic() + ttl
 
     def committed(self, attr: Attr) -> None:

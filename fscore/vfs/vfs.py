@@ -22,7 +22,7 @@ from fscore.vfs.collector import Collected, Collector
 from fscore.vfs.compose import Composed, Composer, InodePiece, SharedPiece
 from fscore.vfs.handles import ACCESS, Handle, Handles, OpenFile
 from fscore.vfs.readahead import ReadAhead
-from fscore.vfs.reader import FileReader
+from fscore.vfs.reader import ATTR_TTL, FileReader
 from fscore.vfs.writer import FileWriter
 
 _log = log.get(__name__)
@@ -35,6 +35,7 @@ class VfsOptions(msgspec.Struct, frozen=True, kw_only=True):
     buffer_size: int = 64 << 20
     read_ahead: int = 32 << 20
     read_threads: int = 8
+    attr_ttl_s: float = ATTR_TTL
     flush_after_s: float = 5.0
     collect_every_s: float = 10.0
     patience_s: tuple[float, ...] = (0.0, 0.1, 0.3, 0.6, 1.0, 2.0)
@@ -222,7 +223,10 @@ class Vfs:
     def _add(self, who: Caller, ino: int, attr: Attr, flags: int) -> Handle:
         file = self._handles.file(ino)
         if file is None:
-            reader = FileReader(ino, attr, self.meta, self.blocks, self._pool, self._clock, self._options.patience_s)
+            options = self._options
+            reader = FileReader(
+                ino, attr, self.meta, self.blocks, self._pool, self._clock, options.patience_s, options.attr_ttl_s
+            )
             file = OpenFile(ino, reader)
         else:
             file.reader.update(attr)
