@@ -113,4 +113,6 @@ def place(source: str, target: Path) -> Path:
 def sentence(report: CopyReport) -> str:
     """What happened, in one line."""
     shared = f", {human(report.bytes_shared)} shared without copying" if report.bytes_shared else ""
-    return f"{report.files} files, {report.directories} directories, {human(report.bytes_copied)} copied{shared}"
+    files = f"{report.files} file{'' if report.files == 1 else 's'}"
+    folders = f"{report.directories} director{'y' if report.directories == 1 else 'ies'}"
+    return f"{files}, {folders}, {human(report.bytes_copied)} copied{shared}"
