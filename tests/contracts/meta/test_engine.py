@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from fscore.domain.attr import Attr, Entry, Kind
-from fscore.domain.errors import NotFound, SettingError
+from fscore.domain.errors import NotFound, SettingError, UnavailableError
 from fscore.domain.slices import SliceRecord, hole
 from fscore.meta.engines.registry import open_engine
 from fscore.meta.txn import (
@@ -437,6 +437,13 @@ def test_nothing_special_is_used(engine: MetaEngine) -> None:
     assert abs(engine.server_time()) > 0
 
 
-def test_close_twice(engine: MetaEngine) -> None:
+def test_a_closed_engine(engine: MetaEngine) -> None:
     engine.close()
     engine.close()
+    if engine.name == "memory":
+        assert engine.load_setting() is not None  # the next to open the name goes on with it
+        return
+    with pytest.raises(UnavailableError, match="closed"):
+        engine.transact(lambda txn: txn.node(1))
+    with pytest.raises(UnavailableError, match="closed"), engine.view() as view:
+        view.node(1)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from fscore.domain.errors import SettingError, TransientError
+from fscore.domain.errors import SettingError, TransientError, UnavailableError
 from fscore.meta.engines.sql.dialects import Dialect, Place, Raw
 
 IDLE_READERS: Final = 8
@@ -96,7 +96,11 @@ class Connections:
         try:
             return self._readers.pop()
         except IndexError:
+            pass
+        try:
             return self._connect()
+        except TransientError as error:
+            raise UnavailableError(str(error)) from error
 
     def give(self, link: Link) -> None:
         """Take back what `take` gave."""
@@ -122,7 +126,7 @@ class Connections:
 
     def _check(self) -> None:
         if self._closed:
-            raise TransientError(f"{self.place.location} is closed")
+            raise UnavailableError(f"{self.place.location} is closed")
         if self._pid != os.getpid():
             self._inherited = (self._writers, self._readers)  # closing them would release the parent's file locks
             self._start()
