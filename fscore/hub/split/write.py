@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import groupby
+from itertools import groupby, zip_longest
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -34,7 +34,7 @@ def write_split(
     progress: Progress | None = None,
     *,
     clock: Clock | None = None,
-    workers: int = 2,
+    workers: int | None = None,
 ) -> SplitReport:
     """Write every rank's folder below `target_dir`. A file is there whole or not at all; a second call goes on."""
     clock = clock or SystemClock()
@@ -42,7 +42,7 @@ def write_split(
     writer = _Writer(files, source_dir.rstrip("/"), target_dir.rstrip("/"), progress or NoProgress(), plan)
     records = 0
     try:
-        with Pool("hub-split", workers) as pool:
+        with Pool("hub-split", workers or max(2, min(8, plan.grid.tp))) as pool:
             for _, phase in groupby(plan.ranks, key=lambda rank: rank.rank.ep):
                 records += sum(pool.map_bounded(writer.write, writer.jobs(list(phase))))
     finally:
@@ -79,14 +79,22 @@ class _Writer:
         self._task = progress.start("split", plan.report.bytes_total, "B")
 
     def jobs(self, ranks: list[RankPlan]) -> Iterator[tuple[str, FilePlan]]:
-        """(rank, file) of one phase; makes the folders on the way."""
-        for rank in ranks:
-            folders = {f"{self._target}/{rank.name}"}
-            folders |= {f"{self._target}/{rank.name}/{f.path.rpartition('/')[0]}" for f in rank.files if "/" in f.path}
-            for folder in sorted(folders):
-                self._files.mkdir(folder, parents=True, exist_ok=True)
-            for file in rank.files:
-                yield rank.name, file
+        """(rank, file) of one phase, the same file of all tensor ranks in a row; makes the folders on the way.
+
+        Tensor ranks gather columns of the same tensors: side by side they find each other's blocks in the cache.
+        """
+        for _, stage in groupby(ranks, key=lambda rank: rank.rank.pp):
+            together = list(stage)
+            for rank in together:
+                self._make_folders(rank)
+            for files in zip_longest(*(rank.files for rank in together)):
+                yield from ((rank.name, file) for rank, file in zip(together, files, strict=True) if file is not None)
+
+    def _make_folders(self, rank: RankPlan) -> None:
+        folders = {f"{self._target}/{rank.name}"}
+        folders |= {f"{self._target}/{rank.name}/{f.path.rpartition('/')[0]}" for f in rank.files if "/" in f.path}
+        for folder in sorted(folders):
+            self._files.mkdir(folder, parents=True, exist_ok=True)
 
     def write(self, job: tuple[str, FilePlan]) -> int:
         """Compose one file beside its place, then rename it there; returns its slice records, 0 when it was there."""
