@@ -27,7 +27,7 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield part
 
 
-def hash_fields(link: Link, key: bytes, count: int = 1000) -> Iterator[tuple[bytes, bytes]]:
+def hash_fields(link: Link, key: bytes, count: int = 10_000) -> Iterator[tuple[bytes, bytes]]:
     """Fields of a hash. One answer is enough for a small one; only then are the names not remembered."""
     cursor, flat = link.ask("HSCAN", key, 0, "COUNT", count)
     if int(cursor) == 0:
