@@ -11,7 +11,7 @@ import msgspec
 from fscore.blocks.store import BlockStore
 from fscore.domain.attr import Attr
 from fscore.domain.caller import Caller
-from fscore.domain.errors import BadHandle, FsError, Invalid, IsADir, ReadOnly, StoreError
+from fscore.domain.errors import BadHandle, Exists, FsError, Invalid, IsADir, ReadOnly, StoreError
 from fscore.meta.service import MetaService
 from fscore.runtime import log
 from fscore.runtime.buffer import Buffer
@@ -77,11 +77,17 @@ class Vfs:
             raise
 
     def create(self, who: Caller, parent: int, name: bytes, mode: int, flags: int) -> tuple[int, Attr, int]:
-        """Create a file and open it; its mode does not limit this handle. Raises Exists with O_EXCL."""
+        """Create a file and open it; its mode does not limit this handle. One that exists is opened, without O_EXCL."""
         if self._options.read_only:
             raise ReadOnly("this client opened the volume for reading only")
-        ino, attr = self.meta.create(who, parent, name, mode, exclusive=bool(flags & os.O_EXCL))
-        self.meta.open_file(Caller.root(), ino, write=False)
+        try:
+            ino, attr = self.meta.create(who, parent, name, mode)
+        except Exists:
+            if flags & os.O_EXCL:
+                raise
+            ino, attr = self.meta.lookup(who, parent, name)
+            return ino, attr, self.open(who, ino, flags)
+        self.meta.hold_file(ino)
         return ino, attr, self._add(who, ino, attr, flags).fh
 
     def read(self, fh: int, offset: int, size: int) -> bytes:
@@ -194,6 +200,11 @@ class Vfs:
         """Commit everything written; the first error is raised after all files were tried."""
         self._each_writer(lambda writer: writer.flush())
         self.meta.flush()
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that open files hold in memory and have not handed to an upload."""
+        return self._budget.used
 
     def flush_idle(self, seconds: float) -> None:
         """Commit files that were not written for so long; their errors wait for whoever uses them next."""

@@ -38,6 +38,10 @@ class Data(Names):
         self._opened.open(ino)
         return attr
 
+    def hold_file(self, ino: int) -> None:
+        """Count a handle of a file that this client has just made: nothing to ask, nothing to check."""
+        self._opened.open(ino)
+
     def close_file(self, ino: int) -> None:
         """One handle less; a file without a name goes with the last one."""
         if self._opened.close(ino):
