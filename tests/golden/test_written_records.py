@@ -146,7 +146,7 @@ def second(before: Records) -> Records:
     now.nodes[2] = Node(DIR, 0o755, 1, 10, 10, 2, 4096, 1)
     now.nodes[3] = Node(FILE, 0o640, 2, 13, 13, 2, final, 0)
     now.nodes[5] = Node(FIFO, 0o600, 9, 9, 10, 1, 0, HOUR)
-    now.nodes[HOUR] = Node(DIR, 0o555, 8, 8, 8, 2, 4096, TRASH)  # a rename, too, has the hour directory ready
+    now.nodes[HOUR] = Node(DIR, 0o555, 10, 10, 10, 2, 4096, TRASH)
     now.entries[1].update({b"hard": (FILE, 3), b"moved": (FILE, 3)})
     del now.entries[2][b"f\xff"]
     now.entries[TRASH] = {b"2023-11-14-22": (DIR, HOUR)}
