@@ -122,7 +122,10 @@ def recognise(sizes: dict[str, int]) -> str:
 
 
 def discover(source: Source) -> list[str]:
-    """Checkpoint directories below a watched one ("" is itself), by step, then by name."""
+    """Checkpoint directories below a watched one ("" is itself), by step, then by name.
+
+    A directory that holds directories named after steps is a training run, not a checkpoint, whatever else is in it.
+    """
     children: dict[str, dict[str, int]] = {}
     for path, size in source.files():
         parts = path.split("/")
@@ -131,14 +134,20 @@ def discover(source: Source) -> list[str]:
             children.setdefault(folder, {})["/".join(parts[depth:])] = size
     found: list[str] = []
     for folder in sorted(children, key=lambda path: (path.count("/"), path)):
-        above = [other for other in found if other == "" or folder.startswith(f"{other}/")]
-        if above and step_of(folder.rpartition("/")[2]) is None:
+        if any(_inside(folder, other) for other in found) or recognise(children[folder]) == "unknown":
             continue
-        if any(step_of(other.rpartition("/")[2]) is not None for other in above):
+        if _own_step(folder) is None and any(_inside(o, folder) and _own_step(o) is not None for o in children):
             continue
-        if recognise(children[folder]) != "unknown":
-            found.append(folder)
-    return sorted(found, key=lambda path: (step_of(path.rpartition("/")[2]) or 0, path))
+        found.append(folder)
+    return sorted(found, key=lambda path: (_own_step(path) or 0, path))
+
+
+def _inside(folder: str, other: str) -> bool:
+    return folder != other and (other == "" or folder.startswith(f"{other}/"))
+
+
+def _own_step(folder: str) -> int | None:
+    return step_of(folder.rpartition("/")[2])
 
 
 def observe(source: Source, now_ns: int, folder: str = "") -> Observation:

@@ -43,7 +43,7 @@ class Watch:
         if not self._directory.is_dir():
             self._tell("", f"{self._directory} does not exist yet")
             return None
-        source = LocalSource(self._directory)
+        source = LocalSource(self._directory, skip_links=True)
         try:
             folders = discover(source)
         except HubError as error:

@@ -73,8 +73,12 @@ def test_a_trainers_output_directory(mini: Callable[[str], Path], tmp_path: Path
     for name in (".", "checkpoint-10", "checkpoint-9"):
         shutil.copytree(mini("llama"), tmp_path / "out" / name, dirs_exist_ok=True)
     shutil.copytree(GOLDEN / "deepspeed" / "global_step30", tmp_path / "out" / "checkpoint-10" / "global_step10")
-    assert discover(LocalSource(tmp_path / "out")) == ["", "checkpoint-9", "checkpoint-10"]
+    assert discover(LocalSource(tmp_path / "out")) == ["checkpoint-9", "checkpoint-10"]
     assert probe(LocalSource(tmp_path / "out"), "checkpoint-10").optimizer
+
+
+def test_one_checkpoint_that_is_watched_itself(mini: Callable[[str], Path]) -> None:
+    assert discover(LocalSource(mini("llama"))) == [""]
 
 
 def test_dcp_without_commit(golden: Path) -> None:
