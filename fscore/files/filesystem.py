@@ -233,6 +233,7 @@ class Filesystem:
 
     def set_immutable(self, path: str, on: bool, *, recursive: bool = False) -> int:
         """Set or clear the immutable flag, of a whole tree too; returns how many nodes changed."""
+        self._vfs.sync()
         return trees.set_immutable(self, path, on=on, recursive=recursive)
 
     def clone(self, source: str, target: str, *, preserve: bool = False) -> Stat:

@@ -10,7 +10,7 @@ import threading
 from typing import NamedTuple
 
 from fscore.blocks.store import BlockStore
-from fscore.domain.errors import StoreError
+from fscore.domain.errors import FsError, StoreError
 from fscore.meta.service import MetaService
 from fscore.runtime import log
 from fscore.runtime.clock import Clock
@@ -44,27 +44,33 @@ class Collector:
             self._meta.purge_trash(now_ns)
             self._meta.purge_deleted(now_ns)
             self._meta.purge_delayed(now_ns)
-            return self._delete_dead()
+            return self._delete_dead(float("inf"))
 
-    def _delete_dead(self) -> Collected:
-        slices = size = failed = 0
+    def finish(self, seconds: float) -> Collected:
+        """For a client that goes: what it deleted itself leaves the store, as far as that is done in this time."""
+        with self._lock:
+            if not self._meta.purge_deleted():
+                return Collected(0, 0, 0)
+            return self._delete_dead(self._clock.monotonic() + seconds)
+
+    def _delete_dead(self, until: float) -> Collected:
+        slices = size = 0
         given_up: set[tuple[int, int]] = set()
         while True:
             dead = [item for item in self._meta.dead() if item not in given_up]
-            if not dead:
-                return Collected(slices, size, failed)
-            outcome = list(self._pool.map_bounded(self._delete, dead))
-            gone = [item for item, done in zip(dead, outcome, strict=True) if done]
-            given_up.update(item for item, done in zip(dead, outcome, strict=True) if not done)
+            if not dead or self._clock.monotonic() > until:
+                return Collected(slices, size, len(given_up))
+            outcome = list(zip(dead, self._pool.map_bounded(self._delete, dead), strict=True))
+            gone = [item for item, done in outcome if done]
+            given_up.update(item for item, done in outcome if not done)
             self._meta.forget(gone)
             slices += len(gone)
             size += sum(length for _, length in gone)
-            failed = len(given_up)
 
     def _delete(self, item: tuple[int, int]) -> bool:
         try:
             self._blocks.delete(*item)
-        except StoreError as error:
+        except (FsError, StoreError) as error:
             _log.warning("slice %d is dead and its objects could not be deleted, they stay queued: %s", item[0], error)
             return False
         return True

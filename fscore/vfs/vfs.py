@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -13,7 +14,6 @@ from fscore.domain.attr import Attr
 from fscore.domain.caller import Caller
 from fscore.domain.errors import BadHandle, Exists, FsError, Invalid, IsADir, ReadOnly, StoreError
 from fscore.meta.service import MetaService
-from fscore.runtime import log
 from fscore.runtime.buffer import Buffer
 from fscore.runtime.clock import Clock
 from fscore.runtime.threads import Pool, Ticker
@@ -25,7 +25,8 @@ from fscore.vfs.readahead import ReadAhead
 from fscore.vfs.reader import ATTR_TTL, FileReader
 from fscore.vfs.writer import FileWriter
 
-_log = log.get(__name__)
+FINISH_S: Final = 10.0
+"""How long a client that goes spends on deleting the objects of files that it removed."""
 
 
 class VfsOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -218,7 +219,7 @@ class Vfs:
         return self._collector.collect()
 
     def close(self) -> None:
-        """Commit, close every handle, join the threads. Raises the first error after all is closed."""
+        """Commit, close every handle, delete what was removed, join the threads. Raises the first error at the end."""
         for ticker in self._tickers:
             ticker.stop()
         first: Exception | None = None
@@ -227,6 +228,9 @@ class Vfs:
                 self.release(fh)
             except (FsError, StoreError) as error:
                 first = first or error
+        if not self._options.read_only:
+            with suppress(FsError, StoreError):  # what is left is any other client's to delete
+                self._collector.finish(FINISH_S)
         self._pool.close()
         if first is not None:
             raise first

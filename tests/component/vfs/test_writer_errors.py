@@ -194,3 +194,13 @@ def test_vfs_speaks_inodes_and_handles(world: World) -> None:
     assert vfs.length(third) == 0
     vfs.release(third)
     assert_sound(world.volume)
+
+
+def test_a_client_that_goes_takes_its_deleted_bytes_along(world: World) -> None:
+    url = f"memory://{world.name}"
+    world.volume.files.write_bytes("/kept", b"k" * BLOCK)
+    with open_volume(url, object_store=world.store, background=False) as short_lived:
+        short_lived.files.write_bytes("/f", b"x" * (3 * BLOCK))
+        short_lived.files.unlink("/f")
+    assert len(world.keys()) == 1
+    assert_sound(world.volume)
