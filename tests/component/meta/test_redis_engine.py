@@ -20,6 +20,7 @@ from fscore.domain.errors import CorruptError, Exists, NotFound, SettingError, U
 from fscore.domain.ids import ROOT
 from fscore.domain.setting import Setting
 from fscore.domain.slices import SliceRecord
+from fscore.meta.engines.redis.codec import encode_attr
 from fscore.meta.engines.redis.engine import RedisEngine, open_redis
 from fscore.meta.engines.redis.keys import Keys
 from fscore.meta.engines.redis.link import Address, Link
@@ -191,6 +192,37 @@ def test_every_kind_of_read_is_compared(engine: RedisEngine, other: RedisEngine,
         assert view.symlink(99) == b"2"
         assert seen[1] == reader(view)
     assert seen[0] != seen[1]
+
+
+def test_a_race_with_a_client_of_watch_and_multi(engine: RedisEngine, raw: redis.Redis) -> None:
+    """The official client's protocol (volume-format.md 2.4) beside ours: neither loses a write of the other."""
+    count = 150
+
+    def make_directories() -> None:
+        for number in range(count):
+            ino = 5000 + number
+
+            def once(pipe: Any, ino: int = ino) -> None:
+                root = bytearray(pipe.get("i1"))
+                root[47:51] = (int.from_bytes(root[47:51], "big") + 1).to_bytes(4, "big")
+                pipe.multi()
+                pipe.set("i1", bytes(root))
+                pipe.set(f"i{ino}", encode_attr(msgspec.structs.replace(ROOT_ATTR, mode=0o755)))
+                pipe.hset("d1", f"theirs-{ino}", b"\x02" + ino.to_bytes(8, "big"))
+                pipe.incrby("usedSpace", 4096)
+                pipe.incr("totalInodes")
+
+            raw.transaction(once, "i1", "d1")
+
+    peer = threading.Thread(target=make_directories)
+    peer.start()
+    for number in range(count):
+        engine.transact(create(b"ours-%d" % number, 100 + number))
+    peer.join()
+    with engine.view() as view:
+        assert len(view.entries(1)) == 2 * count
+        assert view.usage() == (4096 * 2 * count, 2 * count)
+        assert view.node(1) == msgspec.structs.replace(ROOT_ATTR, nlink=2 + count, mtime_ns=count)
 
 
 def test_an_inode_that_exists_is_not_created_over(engine: RedisEngine, other: RedisEngine) -> None:
