@@ -12,7 +12,7 @@ from fscore.domain.errors import HubError
 from fscore.hub.formats import dcp, gguf, pickles, safetensors
 from fscore.hub.formats.api import CutShort, Problem, Source, TensorEntry, UnsafeError, check_relative, read_whole
 from fscore.hub.formats.config import ModelConfig, normalise
-from fscore.hub.formats.index import INDEX_SUFFIX, Index, check_duplicates, check_index, parse_index
+from fscore.hub.formats.index import INDEX_SUFFIX, Groups, Index, check_duplicates, check_index, parse_index
 from fscore.hub.formats.strict import load_object
 
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".distcp", ".joblib", ".npy_pickle")
@@ -61,9 +61,15 @@ class ModelScan(msgspec.Struct, frozen=True):
         return normalise(self.config) if self.config else ModelConfig()
 
     @property
-    def index_map(self) -> dict[str, str]:
-        """Tensor to file over all indexes."""
-        return {name: file for index in self.indexes for name, file in index.weight_map.items()}
+    def groups(self) -> Groups:
+        """Which files make one set of weights."""
+        return Groups(self.indexes, (file.path for file in self.files))
+
+    @property
+    def proper(self) -> list[TensorEntry]:
+        """The tensors of the model proper: the set of weights at the top of the directory."""
+        groups = self.groups
+        return [entry for entry in self.tensors if groups.of(entry.file) == ""]
 
     @property
     def bytes_total(self) -> int:

@@ -13,6 +13,9 @@ from fscore.hub.formats.api import FormatError, Problem, TensorEntry, UnsafeErro
 from fscore.hub.formats.strict import load_object
 
 INDEX_SUFFIX = ".safetensors.index.json"
+_WHOLE = "model.safetensors"
+_VARIANT = re.compile(r"^(model\.\w+|consolidated.*|adapter_model)\.safetensors$")
+_MAIN_INDEX = f"{_WHOLE}.index.json"
 _SHARD = re.compile(r"^(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors$")
 
 
@@ -79,7 +82,8 @@ def check_index(index: Index, tensors: Iterable[TensorEntry], sizes: Mapping[str
 
 def check_duplicates(tensors: Iterable[TensorEntry], indexes: Iterable[Index] = ()) -> list[Problem]:
     """Tensor names that two files of one set hold."""
-    groups = Groups(indexes)
+    tensors = list(tensors)
+    groups = Groups(indexes, {entry.file for entry in tensors})
     first: dict[tuple[str, str], str] = {}
     problems: list[Problem] = []
     for entry in tensors:
@@ -91,20 +95,43 @@ def check_duplicates(tensors: Iterable[TensorEntry], indexes: Iterable[Index] = 
 
 
 class Groups:
-    """Which files make one set of weights: those an index names; a folder's files without an index; else each alone.
+    """Which safetensors files make one set of weights.
 
-    So a variant beside the indexed shards (`model.fp16.safetensors`, `consolidated.safetensors`) is no duplicate.
-    Files of other formats stand alone: each rank of a training checkpoint, each quantisation.
+    Those that an index names are one, and its neighbours stand alone. Without an index all files of the folder are
+    one, as loaders take them, but for known variants beside `model.safetensors` (`model.fp16.safetensors`,
+    `consolidated.safetensors`, adapters). Files of other formats stand alone: each rank of a training checkpoint,
+    each quantisation.
     """
 
-    def __init__(self, indexes: Iterable[Index]) -> None:
-        self._named = {index.file.rpartition("/")[0]: set(index.weight_map.values()) for index in indexes}
+    def __init__(self, indexes: Iterable[Index], files: Iterable[str]) -> None:
+        self._places: dict[str, str] = {}
+        self._indexes: dict[str, str] = {}
+        self._closed: set[str] = set()
+        for index in sorted(indexes, key=lambda index: (not index.file.endswith(_MAIN_INDEX), index.file)):
+            folder = _folder(index.file)
+            group = index.file if folder in self._closed else folder
+            self._closed.add(folder)
+            self._indexes[index.file] = group
+            for file in index.weight_map.values():
+                self._places.setdefault(file, group)
+        whole = {_folder(file) for file in files if file.rpartition("/")[2] == _WHOLE}
+        self._with_whole = whole - self._closed
 
     def of(self, file: str) -> str:
-        """A name for the set that a file is in: its folder, or itself when it stands alone."""
-        folder = file.rpartition("/")[0]
-        alone = not file.endswith(".safetensors") or (folder in self._named and file not in self._named[folder])
-        return file if alone else folder
+        """A name for the set that a file is in: the folder for the model proper, else an index or the file itself."""
+        if not file.endswith(".safetensors"):
+            return file
+        folder = _folder(file)
+        variant = folder in self._with_whole and _VARIANT.match(file.rpartition("/")[2])
+        return self._places.get(file, file if variant or folder in self._closed else folder)
+
+    def of_index(self, index: Index) -> str:
+        """The name of the set that an index describes."""
+        return self._indexes[index.file]
+
+
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 def shard_number(path: str) -> tuple[str, int, int] | None:

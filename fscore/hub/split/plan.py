@@ -114,17 +114,13 @@ def plan_split(
 
 
 def weights_of(scan: ModelScan) -> list[TensorEntry]:
-    """The model proper, in source order: what the index names, or model.safetensors, or all at the top."""
+    """The tensors of the model proper, in source order."""
     if scan.format != "safetensors":
         raise HubError(f"a model in {scan.format} files cannot be split", hint="convert it to safetensors first")
     critical = [p for p in scan.problems if p.severity == "critical" and p.kind not in _BESIDE]
     if critical:
         raise HubError(f"a broken model cannot be split: {critical[0].detail}", hint="fscore validate says more")
-    top = [entry for entry in scan.tensors if "/" not in entry.file and entry.file.endswith(".safetensors")]
-    named = {file for file in scan.index_map.values() if "/" not in file}
-    if not named and any(entry.file == "model.safetensors" for entry in top):
-        named = {"model.safetensors"}
-    chosen = [entry for entry in top if not named or entry.file in named]
+    chosen = scan.proper
     if not chosen:
         raise HubError("no tensors to split at the top of the model directory")
     return sorted(chosen, key=lambda entry: (entry.file, entry.offset, entry.name))

@@ -12,7 +12,6 @@ from fscore.domain.errors import HubError
 from fscore.hub.formats.api import DTYPE_BITS, Problem, Source, TensorEntry, nbytes_of, read_whole
 from fscore.hub.formats.config import ModelConfig
 from fscore.hub.formats.detect import ModelScan
-from fscore.hub.formats.index import Groups
 from fscore.hub.split.families import FAMILIES, Family, expected_shape, missing_names
 from fscore.hub.split.plan import RANK_FILE
 from fscore.hub.validate.scan import TensorStats
@@ -47,9 +46,9 @@ def build_tables(scan: ModelScan, stats: Sequence[TensorStats], source: Source) 
 
 def _tensor_rows(scan: ModelScan, stats: Sequence[TensorStats], family: Family | None) -> list[Row]:
     gaps = _gaps(scan.tensors)
-    groups = Groups(scan.indexes)
-    indexed = {_folder(index.file) for index in scan.indexes}
-    placed = {(_folder(index.file), name): file for index in scan.indexes for name, file in index.weight_map.items()}
+    groups = scan.groups
+    indexed = {groups.of_index(index) for index in scan.indexes}
+    placed = {(groups.of_index(index), name): file for index in scan.indexes for name, file in index.weight_map.items()}
     model = scan.model
     rows: list[Row] = []
     for entry, numbers in zip(scan.tensors, stats, strict=True):
@@ -80,7 +79,8 @@ def _lost_rows(scan: ModelScan, placed: Mapping[tuple[str, str], str], like: Row
     """What an index names and no header has; a broken or missing file is reported as a file, not tensor by tensor."""
     sizes = {file.path for file in scan.files}
     broken = {problem.where for problem in scan.problems if problem.kind in _BROKEN}
-    held = {(_folder(entry.file), entry.name) for entry in scan.tensors}
+    groups = scan.groups
+    held = {(groups.of(entry.file), entry.name) for entry in scan.tensors}
     empty = dict.fromkeys(like)
     return [
         empty | {"name": f"{folder}/{name}" if folder else name, "file": "nowhere", "file_indexed": file,
@@ -141,8 +141,7 @@ def _file_rows(scan: ModelScan) -> list[Row]:
 
 def _model_row(scan: ModelScan, family: Family | None, source: Source) -> Row:
     config = scan.model
-    groups = Groups(scan.indexes)
-    top = [entry for entry in scan.tensors if groups.of(entry.file) == ""]
+    top = scan.proper
     broken = any(problem.kind in _BROKEN or problem.kind == "missing_shard" for problem in scan.problems)
     embedding = next((entry for entry in top if entry.name.endswith(_EMBEDDINGS) and len(entry.shape) == 2), None)
     judged = family is not None and bool(family.rules) and not broken and bool(top) and bool(scan.config)
@@ -190,7 +189,3 @@ def _largest_token(scan: ModelScan, source: Source) -> int | None:
         return max(int(number) for number in numbers)
     except (HubError, ValueError, KeyError, TypeError):
         return None
-
-
-def _folder(path: str) -> str:
-    return path.rpartition("/")[0]

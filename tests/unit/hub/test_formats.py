@@ -147,6 +147,31 @@ def test_a_variant_beside_the_shards_is_no_duplicate(model: Path) -> None:
     assert {kind for kind, _ in problems(model)} == {"duplicate_tensor"}
 
 
+def test_two_sets_of_weights_in_one_folder(model: Path) -> None:
+    """As Mistral publishes them: shards with their index, and consolidated shards with an index of their own."""
+    whole = scan_model(LocalSource(model))
+    body = json.loads((model / "model.safetensors.index.json").read_text())
+    renamed = {name: file.replace("model-", "consolidated-") for name, file in body["weight_map"].items()}
+    for file in sorted(model.glob("model-*.safetensors")):
+        shutil.copy(file, model / file.name.replace("model-", "consolidated-"))
+    (model / "consolidated.safetensors.index.json").write_text(json.dumps({**body, "weight_map": renamed}))
+    scan = scan_model(LocalSource(model))
+    assert scan.problems == ()
+    assert scan.proper == whole.proper
+    assert len(scan.tensors) == 2 * len(whole.tensors)
+
+
+def test_a_whole_file_is_the_model_and_its_neighbours_stand_alone(mini: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(mini("llama"), folder, ignore=shutil.ignore_patterns("model*"))
+    shard = min(mini("llama").glob("model-*.safetensors"))
+    for name in ("model.safetensors", "model.fp16.safetensors", "consolidated.safetensors"):
+        shutil.copy(shard, folder / name)
+    scan = scan_model(LocalSource(folder))
+    assert scan.problems == ()
+    assert {entry.file for entry in scan.proper} == {"model.safetensors"}
+
+
 @pytest.mark.parametrize("shard", ["../x.safetensors", "/etc/passwd", "a/../../x"])
 def test_an_index_that_leaves_the_directory(shard: str) -> None:
     body = json.dumps({"weight_map": {"a": shard}}).encode()
