@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from fscore.domain.digest import version_digest
 from fscore.domain.errors import Exists, HubError, NotFound, NotPermitted
+from fscore.files.filesystem import Filesystem
 from fscore.hub import lifecycle, names, records, registry, staging
 from fscore.hub import manifest as manifests
 from fscore.hub.access import Actor, as_actor
@@ -67,13 +68,11 @@ def push(
     ledger = Ledger(volume.files, clock)
     ledger.policy.check_member(who, wanted.team)
     told = _told(purpose, alias, base, description, licenses, origin, ledger)
-
-    found = source if not isinstance(source, str | os.PathLike) else LocalSource(source)
+    found = LocalSource(source) if isinstance(source, str | os.PathLike) else source
     scan = scan_model(found)
     refuse_broken(scan, allow_pickle=allow_pickle)
     hashed = hash_source(found, scan.tensors, progress=progress)
     digest = version_digest((file.path, file.digest.sha256) for file in hashed)
-
     index = ContentIndex(volume.files, wanted.team)
     upload = Staging(volume.files, wanted.team, wanted.model, staging.staging_id(wanted.team, wanted.model, digest))
     version = ledger.history(wanted).with_digest(digest)
@@ -83,27 +82,36 @@ def push(
     _check_number(wanted, version)
     at = wanted.at(version.number)
     draft = names.draft_dir(at.team, at.model, version.number)
-    bytes_new = 0
-    for attempt in range(_ATTEMPTS):
-        if known or volume.files.is_dir(draft):
-            break
-        try:
-            upload.begin(resume=resume)
-            plan = plan_push(hashed, index.lookup(hashed), upload.pool)
-            bytes_new += upload.write(plan, found, progress)
-            _write_records(upload, _manifest(wanted, version, hashed, scan), _table(scan, hashed))
-            upload.finish(draft, _frozen(hashed, scan))
-        except (NotFound, Exists, NotPermitted):
-            # another push of the same content, or the publication of one that we share with, moved files meanwhile
-            if attempt + 1 == _ATTEMPTS and not volume.files.is_dir(draft):
-                raise
+    moved: list[int] = []
+
+    def attempt() -> None:
+        upload.begin(resume=resume)
+        moved.append(upload.write(plan_push(hashed, index.lookup(hashed), upload.pool), found, progress))
+        _write_records(upload, _manifest(wanted, version, hashed, scan), _table(scan, hashed))
+        upload.finish(draft, _frozen(hashed, scan))
+
+    if not known:
+        _until_there(volume.files, draft, attempt)
     _stage(ledger, at, who, validation)
     if not known or upload.exists():
         home = ledger.place(at)
         index.add(records.read_manifest(volume.files, home), hashed, home)
         upload.remove()
     seconds = clock.monotonic() - began
-    return _report(ledger, at, ledger.version(at), hashed, scan, bytes_new=bytes_new, seconds=seconds, known=known)
+    return _report(ledger, at, ledger.version(at), hashed, scan, bytes_new=sum(moved), seconds=seconds, known=known)
+
+
+def _until_there(files: Filesystem, draft: str, attempt: Callable[[], None]) -> None:
+    """Try until the draft lies there: another push of the same content, or the publication of one that we share with,
+    may move files meanwhile."""
+    for number in range(_ATTEMPTS):
+        if files.is_dir(draft):
+            return
+        try:
+            attempt()
+        except (NotFound, Exists, NotPermitted):
+            if number + 1 == _ATTEMPTS and not files.is_dir(draft):
+                raise
 
 
 def refuse_broken(scan: ModelScan, *, allow_pickle: bool = False) -> None:

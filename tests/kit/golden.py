@@ -85,7 +85,9 @@ def unpack_objects(name: str, place: Path) -> str:
     packed = (HOME / name / "objects.tar.zst").read_bytes()
     plain = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(packed)).read()
     with tarfile.open(fileobj=io.BytesIO(plain)) as tar:
-        tar.extractall(place, filter="data")
+        # Python 3.11.2, Debian's, has no filters yet.
+        tar.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
+        tar.extractall(place)
     return f"{place / 'objects'}/"
 
 
