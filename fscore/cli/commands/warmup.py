@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from fscore.cli import options
+from fscore.cli.errors import WrongUse
 from fscore.cli.output import Output
 from fscore.cli.progress import shown
 from fscore.cli.refs import named
@@ -37,9 +38,12 @@ def command(
     The first reader then waits for nothing. Reports the coverage.
     """
     from fscore.hub.warm import warm
-    from fscore.volume import open_volume
+    from fscore.volume import OptionChanges, open_volume
 
-    with open_volume(volume, read_only=True, cache_dir=cache_dir) as opened, shown(progress, quiet=quiet) as bars:
+    where: OptionChanges = {"cache_dir": cache_dir} if cache_dir else {}
+    with open_volume(volume, read_only=True, **where) as opened, shown(progress, quiet=quiet) as bars:
+        if not opened.options.cache_dir:
+            raise WrongUse("there is no cache to fill: name one by --cache-dir, FSCORE_CACHE_DIR or volumes.toml")
         report = warm(opened, named(model, team), rank=rank, layout=layout, progress=bars)
     Output(as_json=as_json, quiet=quiet).report(report, lambda: warmed(report))
     if report.bytes_failed:

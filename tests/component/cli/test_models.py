@@ -222,6 +222,7 @@ def test_a_split_shares_what_lies_in_one_piece(fscore: Fscore, cli_volume: str, 
 def test_a_warm_cache_covers_the_version(fscore: Fscore, cli_volume: str, model: Path, tmp_path: Path) -> None:
     fscore("push", cli_volume, model, "llm/tiny").ok()
     fscore("publish", cli_volume, "llm/tiny@1").ok()
+    assert "no cache to fill" in fscore.refused(2, "warmup", cli_volume, "llm/tiny@1")
     cold = fscore.json("warmup", cli_volume, "llm/tiny@1", "--cache-dir", tmp_path / "cache")
     assert (cold["coverage"], cold["bytes_failed"]) == (1.0, 0)
     assert cold["bytes_fetched"] == cold["bytes_total"] >= weigh(model)
