@@ -40,8 +40,10 @@ def command(
     from fscore.hub.warm import warm
     from fscore.volume import OptionChanges, open_volume
 
-    where: OptionChanges = {"cache_dir": cache_dir} if cache_dir else {}
-    with open_volume(volume, read_only=True, **where) as opened, shown(progress, quiet=quiet) as bars:
+    changes: OptionChanges = {"read_only": True}
+    if cache_dir:
+        changes["cache_dir"] = cache_dir
+    with open_volume(volume, **changes) as opened, shown(progress, quiet=quiet) as bars:
         if not opened.options.cache_dir:
             raise WrongUse("there is no cache to fill: name one by --cache-dir, FSCORE_CACHE_DIR or volumes.toml")
         report = warm(opened, named(model, team), rank=rank, layout=layout, progress=bars)
