@@ -80,6 +80,8 @@ class TreeModel:
         self.nodes: dict[int, Node] = {ROOT: Node(Kind.DIRECTORY, ROOT, nlink=2)}
         self.in_trash: dict[bytes, int] = {}
         self.opened: dict[int, int] = {}
+        self.holder_acts = True
+        """Whether the client that has files open acts now: what another one deletes, it does not keep."""
 
     def node(self, ino: int) -> Node:
         if ino not in self.nodes:
@@ -167,7 +169,7 @@ class TreeModel:
         node.nlink -= 1
         if node.nlink == 0:
             node.xattrs = {}
-            if not self.opened.get(ino):
+            if not (self.holder_acts and self.opened.get(ino) and node.kind == Kind.FILE):
                 del self.nodes[ino]
 
     def rename(self, source: tuple[int, bytes], target: tuple[int, bytes], *, replace: bool, exchange: bool) -> None:

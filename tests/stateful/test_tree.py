@@ -64,7 +64,9 @@ class Histories(RuleBasedStateMachine):
     def meta(self) -> MetaService:
         self.turn += 1
         self.clock.advance(0.05)
-        return self.services[self.turn % len(self.services)]
+        acting = self.turn % len(self.services)
+        self.model.holder_acts = acting == 0
+        return self.services[acting]
 
     def folder(self, pick: int) -> int:
         return self.folders[pick % len(self.folders)]
@@ -207,6 +209,7 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: self.files)
     @rule(file=PICK, write=st.booleans())
     def open(self, file: int, *, write: bool) -> None:
+        """Only the first client holds files open."""
         ino, meta = self.file(file), self.services[0]
         opened = self.same(lambda: meta.open_file(SUPER, ino, write=write), lambda: self.model.open(ino, write=write))
         if opened is not None:
