@@ -1,7 +1,7 @@
 """Trying again: which errors, how often, how long to wait.
 
 The wait before try k + 1 is d = min(cap, base * 2^(k-1)), spread over [d * 3/4, d] so that many clients
-do not come back at once, and never shorter than what the server asked for. The defaults go on for 74 s at the
+do not come back at once, and never shorter than what the server asked for. The defaults go on for 75 s at the
 least (`rides_s`), so a store that answers 503 for a minute is ridden through.
 """
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ParamSpec, Self, TypeVar
+from weakref import WeakSet
 
 from fscore.runtime import log
 
@@ -15,14 +17,21 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 logger = log.get(__name__)
+_pools: WeakSet[Pool] = WeakSet()
 
 
 class Pool:
-    """At most `workers` calls at a time, started lazily. Use as a context manager or close it."""
+    """At most `workers` calls at a time, started lazily. Use as a context manager or close it.
+
+    A forked child (a data loader's worker, a task runner) has none of its parent's threads: there it begins anew.
+    """
 
     def __init__(self, name: str, workers: int) -> None:
         self.workers = workers
-        self._executor = ThreadPoolExecutor(max_workers=workers, thread_name_prefix=f"fscore-{name}")
+        self._name = f"fscore-{name}"
+        self._closed = False
+        self._executor = self._begin()
+        _pools.add(self)
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Run `fn` on a thread of this pool; its error comes out of the future."""
@@ -52,7 +61,16 @@ class Pool:
 
     def close(self) -> None:
         """Cancel what has not begun, wait for what runs, join the threads."""
+        self._closed = True
         self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def _begin(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(max_workers=self.workers, thread_name_prefix=self._name)
+
+    def begin_anew(self) -> None:
+        """In a forked child: take fresh threads; what the parent had under way stays the parent's."""
+        if not self._closed:
+            self._executor = self._begin()
 
     def __enter__(self) -> Self:
         return self
@@ -84,3 +102,11 @@ class Ticker:
                 self._fn()
             except Exception:  # one failed beat must not end the heart
                 logger.exception("%s failed; it goes on", self._name)
+
+
+def _after_fork() -> None:
+    for pool in list(_pools):
+        pool.begin_anew()
+
+
+os.register_at_fork(after_in_child=_after_fork)

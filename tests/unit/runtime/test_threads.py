@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import threading
 import time
 
@@ -65,6 +67,24 @@ def test_map_of_an_abandoned_iterator_leaves_nothing_running() -> None:
         next(results)
         results.close()  # type: ignore[attr-defined]
         assert pool.submit(lambda: "free").result(1) == "free"
+
+
+def test_a_forked_child_has_a_pool_that_works() -> None:
+    program = """
+import os, signal
+from fscore.runtime.threads import Pool
+pool = Pool("test", 2)
+assert pool.submit(lambda: 1).result(5) == 1
+child = os.fork()
+if child == 0:
+    signal.alarm(10)
+    os._exit(0 if sum(pool.map_bounded(lambda n: n, range(5))) == 10 else 1)
+assert os.waitpid(child, 0)[1] == 0
+assert pool.submit(lambda: 2).result(5) == 2
+pool.close()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_ticker_goes_on_after_an_error(caplog: pytest.LogCaptureFixture) -> None:
