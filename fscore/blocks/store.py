@@ -29,6 +29,9 @@ _RANGE_PART: Final = 4  # a read of less than a quarter of a block may be a rang
 _RANGES_BEFORE_WHOLE: Final = 3
 _TRAILS: Final = 512
 
+Extent = tuple[int, int, int, int]
+"""Bytes of a slice: (slice id, size of the slice, offset in it, length)."""
+
 logger = log.get(__name__)
 
 
@@ -161,28 +164,19 @@ class BlockStore:
         keys = slice_keys(slice_id, size, self.block_size, hash_prefix=self._hash_prefix)
         return [key for key in self._fetches.map_bounded(self._missing, keys) if key]
 
-    def cached_bytes(self, slices: Iterable[tuple[int, int]]) -> int:
-        """How many bytes of these slices (id, size) are in the cache."""
-        return sum(
-            block_length(size, index, self.block_size)
-            for slice_id, size in slices
-            for index in range(-(-size // self.block_size))
-            if self.cache.contains(self._key(slice_id, size, index))
-        )
+    def cached_bytes(self, extents: Iterable[Extent]) -> int:
+        """How many bytes of the blocks under these extents are in the cache; each block counts once."""
+        return sum(length for key, length in self._blocks_of(extents).items() if self.cache.contains(key))
 
-    def warm(self, slices: Iterable[tuple[int, int]], progress: Progress | None = None) -> WarmReport:
-        """Fill the cache with these slices (id, size). One that cannot be read is counted and logged, not raised.
+    def warm(self, extents: Iterable[Extent], progress: Progress | None = None) -> WarmReport:
+        """Fill the cache with the blocks under these extents. One that cannot be read is counted, not raised.
 
         SettingError without a cache that could keep a block.
         """
         if not self._keeps:
             raise SettingError("there is no block cache to warm: give the volume a cache directory")
         told = progress or NoProgress()
-        wanted = [
-            (self._key(slice_id, size, index), block_length(size, index, self.block_size))
-            for slice_id, size in slices
-            for index in range(-(-size // self.block_size))
-        ]
+        wanted = list(self._blocks_of(extents).items())
         cached = fetched = failed = 0
         task = told.start("warm", sum(length for _, length in wanted), "B")
         for length, outcome in self._fetches.map_bounded(self._warm_block, wanted):
@@ -270,6 +264,14 @@ class BlockStore:
         finally:
             with self._ahead_lock:
                 self._ahead_now.discard(key)
+
+    def _blocks_of(self, extents: Iterable[Extent]) -> dict[str, int]:
+        """Key and length of each block that an extent touches."""
+        return {
+            self._key(slice_id, size, index): block_length(size, index, self.block_size)
+            for slice_id, size, off, length in extents
+            for index, _, _ in by_block(off, length, self.block_size)
+        }
 
     def _warm_block(self, block: tuple[str, int]) -> tuple[int, str]:
         key, length = block

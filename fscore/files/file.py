@@ -38,7 +38,7 @@ def parse_mode(mode: str) -> tuple[int, bool]:
 
 
 class VolumeFile(io.RawIOBase):
-    """Bytes of one open file. `flush`, `fsync` and `close` return when everything written is durable.
+    """Bytes of one open file. `flush`, `fsync` and `close` return when everything written is durable and visible.
 
     Reads and writes at positions of their own (`pread`, `pwrite`) may come from any thread; those at the current
     position belong to one thread at a time.
@@ -163,7 +163,7 @@ class VolumeFile(io.RawIOBase):
             self._vfs.flush(self._fh)
 
     def fsync(self) -> None:
-        """As flush."""
+        """As flush, and safe from a power cut on engines that leave that to a later moment."""
         self._check()
         self._vfs.fsync(self._fh)
 

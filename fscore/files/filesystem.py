@@ -6,13 +6,14 @@ import contextlib
 import io
 import os
 import secrets
-from collections.abc import Iterator, Sequence
-from typing import IO, Any, Final, Literal, overload
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import IO, Any, Final, Literal, TypeVar, overload
 
 from fscore.blocks.store import WarmReport
 from fscore.domain.attr import Attr, Entry, Kind
 from fscore.domain.caller import Caller
-from fscore.domain.errors import Exists, FsError, Invalid, IsADir, NotADir, NotFound
+from fscore.domain.errors import Exists, FsError, Invalid, NotADir, NotFound
 from fscore.domain.ids import ROOT
 from fscore.files import paths, trees
 from fscore.files.compose import ComposeReport, Data, Piece, Range, merge
@@ -23,6 +24,8 @@ from fscore.runtime.buffer import Buffer
 from fscore.runtime.progress import NoProgress, Progress
 from fscore.vfs.compose import InodePiece, NewPiece, SharedPiece, ZeroPiece
 from fscore.vfs.vfs import Vfs
+
+T = TypeVar("T")
 
 BinaryMode = Literal["rb", "wb", "ab", "xb", "r+b", "w+b", "a+b", "x+b", "rb+", "wb+", "ab+", "xb+"]
 
@@ -60,9 +63,7 @@ class Filesystem:
 
     def create(self, path: str, *, perm: int = 0o666) -> Stat:
         """A new, empty file; Exists when there is one."""
-        parent, name = self._parent(path)
-        with _named(path):
-            ino, attr = self._meta.create(self.who, parent, name, perm, exclusive=True)
+        ino, attr = self._in_parent(path, lambda parent, name: self._meta.create(self.who, parent, name, perm))
         return Stat(paths.normal(path), ino, attr)
 
     def stat(self, path: str, *, follow: bool = True) -> Stat:
@@ -94,9 +95,8 @@ class Filesystem:
 
     def listdir(self, path: str = "/") -> list[str]:
         """Names in a directory, sorted."""
-        ino, _ = self._resolve(path)
-        with _named(path):
-            return sorted(paths.decode(entry.name) for entry in self._meta.readdir(self.who, ino, attrs=False))
+        entries = self._on_node(path, lambda ino, _: list(self._meta.readdir(self.who, ino, attrs=False)))
+        return sorted(paths.decode(entry.name) for entry in entries)
 
     def scandir(self, path: str = "/") -> Iterator[Stat]:
         """What a directory holds, with attributes, in no particular order."""
@@ -124,9 +124,7 @@ class Filesystem:
                 raise Exists("the root", path)
             return
         try:
-            parent, name = self._parent(path)
-            with _named(path):
-                self._meta.mkdir(self.who, parent, name, mode)
+            self._in_parent(path, lambda parent, name: self._meta.mkdir(self.who, parent, name, mode))
         except NotFound:
             if not parents:
                 raise
@@ -138,15 +136,11 @@ class Filesystem:
 
     def unlink(self, path: str, *, skip_trash: bool = False) -> None:
         """Remove a file or link."""
-        parent, name = self._parent(path)
-        with _named(path):
-            self._meta.unlink(self.who, parent, name, skip_trash=skip_trash)
+        self._in_parent(path, lambda parent, name: self._meta.unlink(self.who, parent, name, skip_trash=skip_trash))
 
     def rmdir(self, path: str, *, skip_trash: bool = False) -> None:
         """Remove an empty directory."""
-        parent, name = self._parent(path)
-        with _named(path):
-            self._meta.rmdir(self.who, parent, name, skip_trash=skip_trash)
+        self._in_parent(path, lambda parent, name: self._meta.rmdir(self.who, parent, name, skip_trash=skip_trash))
 
     def rmtree(self, path: str, *, skip_trash: bool = False, progress: Progress | None = None) -> int:
         """Remove a path and all below it; returns how many entries went."""
@@ -155,25 +149,27 @@ class Filesystem:
     def rename(self, source: str, target: str, *, replace: bool = True, exchange: bool = False) -> None:
         """Give a path another name; without `replace` Exists when the target is there; `exchange` swaps both."""
         flags = RenameFlag.EXCHANGE if exchange else RenameFlag.NONE if replace else RenameFlag.NO_REPLACE
-        sparent, sname = self._parent(source)
-        tparent, tname = self._parent(target)
-        try:
-            self._meta.rename(self.who, sparent, sname, tparent, tname, flags=flags)
-        except FsError as error:
-            raise _at(error, target if isinstance(error, Exists) else source) from error
+
+        def act(sparent: int, sname: bytes, tparent: int, tname: bytes) -> None:
+            try:
+                self._meta.rename(self.who, sparent, sname, tparent, tname, flags=flags)
+            except FsError as error:
+                raise _at(error, target if isinstance(error, Exists) else source) from error
+
+        self._in_parent(source, lambda sparent, sname: self._in_parent(target, partial(act, sparent, sname)))
 
     def link(self, source: str, target: str) -> None:
         """Another name for a file."""
-        ino, _ = self._resolve(source, follow=False)
-        parent, name = self._parent(target)
-        with _named(target):
-            self._meta.link(self.who, ino, parent, name)
+        self._on_node(
+            source,
+            lambda ino, _: self._in_parent(target, lambda parent, name: self._meta.link(self.who, ino, parent, name)),
+            follow=False,
+        )
 
     def symlink(self, target: str, path: str) -> None:
         """A symbolic link at `path` to `target`."""
-        parent, name = self._parent(path)
-        with _named(path):
-            self._meta.symlink(self.who, parent, name, paths.encode(target))
+        raw = paths.encode(target)
+        self._in_parent(path, lambda parent, name: self._meta.symlink(self.who, parent, name, raw))
 
     def readlink(self, path: str) -> str:
         """Where a symbolic link points."""
@@ -196,15 +192,11 @@ class Filesystem:
 
     def truncate(self, path: str, length: int) -> None:
         """Cut or extend a file."""
-        ino, _ = self._resolve(path)
-        with _named(path):
-            self._vfs.truncate(self.who, ino, length)
+        self._on_node(path, lambda ino, _: self._vfs.truncate(self.who, ino, length))
 
     def getxattr(self, path: str, name: str, *, follow: bool = True) -> bytes:
         """Value of an extended attribute."""
-        ino, _ = self._resolve(path, follow=follow)
-        with _named(path):
-            return self._meta.getxattr(ino, paths.encode(name))
+        return self._on_node(path, lambda ino, _: self._meta.getxattr(ino, paths.encode(name)), follow=follow)
 
     def setxattr(
         self,
@@ -216,20 +208,18 @@ class Filesystem:
         follow: bool = True,
     ) -> None:
         """Set an extended attribute; "create" wants it absent, "replace" present."""
-        ino, _ = self._resolve(path, follow=follow)
-        with _named(path):
-            self._meta.setxattr(self.who, ino, paths.encode(name), value, mode=how)
+        raw = paths.encode(name)
+        self._on_node(path, lambda ino, _: self._meta.setxattr(self.who, ino, raw, value, mode=how), follow=follow)
 
     def listxattr(self, path: str, *, follow: bool = True) -> list[str]:
         """Names of the extended attributes, sorted."""
-        ino, _ = self._resolve(path, follow=follow)
-        return sorted(paths.decode(name) for name in self._meta.listxattr(ino))
+        names = self._on_node(path, lambda ino, _: self._meta.listxattr(ino), follow=follow)
+        return sorted(paths.decode(name) for name in names)
 
     def removexattr(self, path: str, name: str, *, follow: bool = True) -> None:
         """Remove an extended attribute."""
-        ino, _ = self._resolve(path, follow=follow)
-        with _named(path):
-            self._meta.removexattr(self.who, ino, paths.encode(name))
+        raw = paths.encode(name)
+        self._on_node(path, lambda ino, _: self._meta.removexattr(self.who, ino, raw), follow=follow)
 
     def set_immutable(self, path: str, on: bool, *, recursive: bool = False) -> int:
         """Set or clear the immutable flag, of a whole tree too; returns how many nodes changed."""
@@ -238,26 +228,29 @@ class Filesystem:
 
     def clone(self, source: str, target: str, *, preserve: bool = False) -> Stat:
         """A new file or tree that shares all bytes with `source`."""
-        ino, attr = self._resolve(source)
-        if attr.is_dir:
-            self._vfs.sync()
-        else:
-            self._vfs.settle(ino)
-        parent, name = self._parent(target)
-        with _named(target):
-            made, made_attr = self._meta.clone(self.who, ino, parent, name, preserve=preserve)
-        return Stat(paths.normal(target), made, made_attr)
+        self._vfs.sync()
+        ino, attr = self._on_node(
+            source,
+            lambda ino, _: self._in_parent(
+                target, lambda parent, name: self._meta.clone(self.who, ino, parent, name, preserve=preserve)
+            ),
+        )
+        return Stat(paths.normal(target), ino, attr)
 
     def copy_range(self, source: str, source_offset: int, target: str, target_offset: int, length: int) -> int:
         """Share a range of one file with another, in place; returns the bytes, fewer at the source's end."""
-        source_ino, _ = self._resolve(source)
-        target_ino, _ = self._resolve(target)
-        self._vfs.settle(source_ino)
-        self._vfs.settle(target_ino)
-        with _named(target):
-            count = self._meta.copy_file_range(self.who, source_ino, source_offset, target_ino, target_offset, length)
-        self._vfs.changed(target_ino)
-        return count
+
+        def act(source_ino: int, target_ino: int) -> int:
+            self._vfs.settle(source_ino)
+            self._vfs.settle(target_ino)
+            try:
+                return self._meta.copy_file_range(
+                    self.who, source_ino, source_offset, target_ino, target_offset, length
+                )
+            finally:
+                self._vfs.changed(target_ino)
+
+        return self._on_node(source, lambda one, _: self._on_node(target, lambda two, _: act(one, two)))
 
     def compose(self, path: str, pieces: Sequence[Piece], *, mode: int = 0o644) -> ComposeReport:
         """A new file of ranges of others, new bytes and zeros; it appears at `path` whole, or not at all."""
@@ -302,11 +295,11 @@ class Filesystem:
     def warm(self, tops: Sequence[str], progress: Progress | None = None) -> WarmReport:
         """Bring every byte of these paths, and of what lies below them, into the cache."""
         self._vfs.sync()
-        return self._vfs.blocks.warm(trees.slices(self._meta, self, tops), progress or NoProgress())
+        return self._vfs.blocks.warm(trees.extents(self._meta, self, tops), progress or NoProgress())
 
     def cached_bytes(self, tops: Sequence[str]) -> int:
-        """How many bytes of these paths are in the cache."""
-        return self._vfs.blocks.cached_bytes(trees.slices(self._meta, self, tops))
+        """How many bytes of the blocks under these paths are in the cache."""
+        return self._vfs.blocks.cached_bytes(trees.extents(self._meta, self, tops))
 
     def statfs(self) -> StatFs:
         """Capacity and usage of the volume."""
@@ -340,43 +333,74 @@ class Filesystem:
             raise NotADir("", parent)
         return ino, raw
 
-    def _open(self, path: str, flags: int, perm: int) -> int:
+    def _on_node(self, path: str, act: Callable[[int, Attr], T], *, follow: bool = True) -> T:
+        """`act` on the node at a path; once more when that node, known for up to a second, is gone by now."""
+        ino, attr = self._resolve(path, follow=follow)
+        try:
+            with _named(path):
+                return act(ino, attr)
+        except NotFound:
+            if not self._is_gone(ino):
+                raise
+        ino, attr = self._resolve(path, follow=follow)
         with _named(path):
-            for _ in range(MAX_LINKS):
-                if flags & os.O_CREAT:
-                    try:
-                        parent, name = self._parent(path)
-                        return self._vfs.create(self.who, parent, name, perm, flags | os.O_EXCL)[2]
-                    except Exists:
-                        if flags & os.O_EXCL:
-                            raise
-                try:
-                    ino, attr = self._resolve(path)
-                except NotFound:
-                    target = self._dangling(path) if flags & os.O_CREAT else None
-                    if target is None:
-                        raise
-                    path = target
-                    continue
-                if attr.is_dir:
-                    raise IsADir("", path)
-                return self._vfs.open(self.who, ino, flags)
+            return act(ino, attr)
+
+    def _in_parent(self, path: str, act: Callable[[int, bytes], T]) -> T:
+        """`act` in the directory that holds a path; once more when that directory is gone by now."""
+        parent, name = self._parent(path)
+        try:
+            with _named(path):
+                return act(parent, name)
+        except NotFound:
+            if parent == ROOT or not self._is_gone(parent):
+                raise
+        parent, name = self._parent(path)
+        with _named(path):
+            return act(parent, name)
+
+    def _is_gone(self, ino: int) -> bool:
+        try:
+            self._meta.getattr(ino, fresh=True)
+        except NotFound:
+            return True
+        return False
+
+    def _open(self, path: str, flags: int, perm: int) -> int:
+        if not flags & os.O_CREAT:
+            return self._on_node(path, lambda ino, _: self._vfs.open(self.who, ino, flags))
+        for _ in range(MAX_LINKS):
+            try:
+                return self._in_parent(
+                    path, lambda parent, name: self._vfs.create(self.who, parent, name, perm, flags | os.O_EXCL)[2]
+                )
+            except Exists:
+                if flags & os.O_EXCL:
+                    raise
+            try:
+                return self._on_node(path, lambda ino, _: self._vfs.open(self.who, ino, flags))
+            except NotFound:
+                path = self._dangling(path) or path  # or it was removed in between: try again
         raise NotFound("it leads through too many dangling links", path)
 
     def _dangling(self, path: str) -> str | None:
         """Where the dangling link at `path` points, to create the file there."""
-        ino, attr = self._resolve(path, follow=False)
+        try:
+            ino, attr = self._resolve(path, follow=False)
+        except NotFound:
+            return None
         if attr.kind != Kind.SYMLINK:
             return None
         target = paths.decode(self._meta.readlink(ino))
         return paths.normal(target if target.startswith("/") else f"{paths.parent_of(path)}/{target}")
 
     def _change(self, path: str, change: AttrChange, *, follow: bool = True) -> None:
-        ino, _ = self._resolve(path, follow=follow)
-        with _named(path):
+        def act(ino: int, _: Attr) -> None:
             if change.mtime_ns is not None:
                 self._vfs.settle(ino)
             self._meta.setattr(self.who, ino, change)
+
+        self._on_node(path, act, follow=follow)
 
     def _entry_stat(self, base: str, entry: Entry) -> Stat:
         attr = entry.attr if entry.attr is not None else Attr(kind=entry.kind, mode=0, nlink=0)
@@ -387,14 +411,17 @@ class Filesystem:
             return NewPiece(piece.chunks, piece.length)
         if not isinstance(piece, Range):
             return ZeroPiece(piece.length)
-        ino, attr = self._resolve(piece.path)
+        return self._on_node(piece.path, lambda ino, attr: self._shared(ino, attr, piece))
+
+    def _shared(self, ino: int, attr: Attr, piece: Range) -> SharedPiece:
         if not attr.is_file:
-            raise Invalid("ranges come from regular files", piece.path)
-        with _named(piece.path):
-            self._meta.access(self.who, ino, os.R_OK)
-        length = self._vfs.overlaid(ino, attr).length
-        if piece.offset + piece.length > length:
-            raise Invalid(f"a range up to {piece.offset + piece.length} of a file of {length} bytes", piece.path)
+            raise Invalid("ranges come from regular files")
+        end = piece.offset + piece.length
+        if end > self._vfs.overlaid(ino, attr).length:
+            attr = self._meta.getattr(ino, fresh=True)
+        if end > self._vfs.overlaid(ino, attr).length:
+            raise Invalid(f"a range up to {end} of a file of {attr.length} bytes")
+        self._meta.access(self.who, ino, os.R_OK)
         return SharedPiece(ino, piece.offset, piece.length)
 
     @contextlib.contextmanager

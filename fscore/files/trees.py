@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+from fscore.blocks.store import Extent
 from fscore.domain.attr import Attr, Flag, Kind
 from fscore.domain.errors import NotFound
 from fscore.domain.geometry import block_length, by_block, chunk_count
@@ -103,18 +104,16 @@ def info(meta: MetaService, path: str, ino: int, attr: Attr) -> Info:
     return Info(path, ino, attr, chunks, len(slices), len(keys))
 
 
-def slices(meta: MetaService, files: Tree, tops: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """(slice id, size) of everything that readers of these paths and of what lies below them see, each once."""
-    seen: set[int] = set()
+def extents(meta: MetaService, files: Tree, tops: Sequence[str]) -> Iterator[Extent]:
+    """What readers of these paths, and of what lies below them, will ask the blocks for."""
     for path in tops:
         top = files.stat(path)
         found = [top] if top.is_file else (stat for _, _, others in files.walk(path) for stat in others if stat.is_file)
         for stat in found:
             for index in range(chunk_count(stat.size)):
                 for piece in meta.read(stat.ino, index):
-                    if piece.id and piece.id not in seen:
-                        seen.add(piece.id)
-                        yield piece.id, piece.size
+                    if piece.id:
+                        yield piece.id, piece.size, piece.off, piece.length
 
 
 def _objects(piece: SliceRecord, block_size: int, *, hash_prefix: bool) -> list[ObjectRef]:

@@ -133,8 +133,9 @@ class Vfs:
             writer.flush()
 
     def fsync(self, fh: int) -> None:
-        """As flush: what is committed is durable."""
+        """As flush, and what the metadata engine holds back is on its disk, too."""
         self.flush(fh)
+        self.meta.flush()
 
     def release(self, fh: int) -> None:
         """Close a handle. It is gone in any case; raises what writing the file raised."""

@@ -111,7 +111,7 @@ def run(work: Path, size: int, rounds: int) -> dict[str, float]:
     cache = open_cache(f"{work}/cache", "bench", memory_size=0)
     store = BlockStore(FileStore(f"{work}/objects/"), block_size=PART, cache=cache)
     slices = push(store, source, 1)
-    store.warm(slices)
+    store.warm([(number, size, 0, size) for number, size in slices])
     for _ in range(rounds):
         note(CP, lambda: subprocess.run(["cp", source, work / "copy"], check=True))
         (work / "copy").unlink()

@@ -54,6 +54,16 @@ class Lookups(Core):
 
     def resolve(self, who: Caller, path: bytes, *, follow: bool = True, parent: int = ROOT) -> tuple[int, Attr]:
         """The node at `path` below `parent`; links on the way are followed, and one at the end with `follow`."""
+        for _ in range(path.count(b"/") + 1):
+            epoch = self._cache.epoch
+            try:
+                return self._resolve(who, path, follow=follow, parent=parent)
+            except NotFound:
+                if self._cache.epoch == epoch:
+                    raise  # else a directory that was believed in is gone, and the one above it may be
+        return self._resolve(who, path, follow=follow, parent=parent)
+
+    def _resolve(self, who: Caller, path: bytes, *, follow: bool, parent: int) -> tuple[int, Attr]:
         self._check_alive()
         names = deque(part for part in path.split(b"/") if part not in {b"", b"."})
         must_be_dir = path.endswith((b"/", b"/."))
@@ -135,9 +145,9 @@ class Lookups(Core):
         with self.engine.view() as view:
             check_access(view, attr, who, mask)
 
-    def getattr(self, ino: int) -> Attr:
-        """A node's attributes, at most a second old."""
-        return self._node(ino)
+    def getattr(self, ino: int, *, fresh: bool = False) -> Attr:
+        """A node's attributes, at most a second old, or as they are now."""
+        return self._node(ino, fresh=fresh)
 
     def access(self, who: Caller, ino: int, mask: int) -> None:
         """Denied unless the caller has every permission of `mask` (as of access(2))."""

@@ -129,11 +129,11 @@ def test_the_store_fetches_a_damaged_block_again(make: Make, tmp_path: Path) -> 
     writer = store.new_writer(1)
     writer.write(data)
     writer.finish()
-    assert store.warm([(1, 2 * SIZE)]).fetched == 2 * SIZE
+    assert store.warm([(1, 2 * SIZE, 0, 2 * SIZE)]).fetched == 2 * SIZE
     path = path_of(tmp_path, 1)
     path.write_bytes(b"\0" * path.stat().st_size)
     assert store.read(1, 2 * SIZE, 0, 2 * SIZE) == data
-    assert store.cached_bytes([(1, 2 * SIZE)]) == 2 * SIZE
+    assert store.cached_bytes([(1, 2 * SIZE, 0, 2 * SIZE)]) == 2 * SIZE
     assert path.read_bytes()[:SIZE] == data[:SIZE]
     store.close()
 

@@ -284,7 +284,7 @@ def test_a_cache_that_keeps_no_block_causes_no_whole_fetch(make: Make, cache: Bl
         assert store.read(1, BLOCK, off, 8192) == data[off : off + 8192]
     store.prefetch(1, BLOCK, 0, BLOCK)
     with pytest.raises(SettingError, match="no block cache to warm"):
-        store.warm([(1, BLOCK)])
+        store.warm([(1, BLOCK, 0, BLOCK)])
     store.close()
     assert [get[1:] for get in gate.gets] == [(off, 8192) for off in range(0, BLOCK, 8192)]
 
@@ -334,7 +334,7 @@ def test_prefetch_fills_the_cache_once_and_within_bounds(make: Make) -> None:
     store.prefetch(1, len(data), 11 * BLOCK, 10 * BLOCK)
     while not store.cache.contains(f"chunks/0/0/1_11_{BLOCK}"):
         pass
-    assert store.cached_bytes([(1, len(data))]) == 4 * BLOCK
+    assert store.cached_bytes([(1, len(data), 0, len(data))]) == 4 * BLOCK
 
 
 def test_prefetch_of_what_is_gone_is_quiet(make: Make) -> None:
@@ -370,7 +370,8 @@ def test_warm_reports_what_it_did(make: Make) -> None:
         written(first, slice_id, os.urandom(3 * BLOCK + 7))
     driver.delete(f"chunks/0/0/2_1_{BLOCK}")
     store = make(driver, cache=MemoryCache(16 << 20))
-    slices = [(1, 3 * BLOCK + 7), (2, 3 * BLOCK + 7)]
+    size = 3 * BLOCK + 7
+    slices = [(1, size, 0, size), (2, size, 0, 2 * BLOCK), (2, size, BLOCK, size - BLOCK)]
     store.read(1, 3 * BLOCK + 7, 0, BLOCK)
     steps = Steps()
     report = store.warm(slices, steps)
@@ -387,7 +388,7 @@ def test_delete_removes_objects_and_cached_blocks(make: Make) -> None:
     store.read(1, len(data), 0, len(data))
     store.delete(1, len(data))
     assert objects_of(store) == []
-    assert store.cached_bytes([(1, len(data))]) == 0
+    assert store.cached_bytes([(1, len(data), 0, len(data))]) == 0
     store.delete(1, len(data))
 
 

@@ -274,3 +274,11 @@ def test_warm_fills_the_cache(any_volume: Volume) -> None:
     assert (report.fetched, report.failed) == (3 * BLOCK + 100, 0)
     assert fs.cached_bytes(["/m"]) == 3 * BLOCK + 100
     assert fs.warm(["/m/a"]).fetched == 0
+
+
+def test_warm_fetches_what_is_referred_to_only(any_volume: Volume) -> None:
+    fs = any_volume.files
+    fs.write_bytes("/whole", blob(10 * BLOCK))
+    fs.compose("/part", [Range("/whole", 2 * BLOCK + 5, 10), Range("/whole", 7 * BLOCK - 1, 2)])
+    assert fs.warm(["/part"]).fetched == 3 * BLOCK
+    assert fs.cached_bytes(["/whole"]) == 3 * BLOCK

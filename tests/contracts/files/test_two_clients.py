@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from fscore.domain.errors import CorruptError, Exists, NotFound, ReadOnly
+from fscore.files.compose import Range
 from fscore.runtime.clock import FakeClock
 from fscore.runtime.threads import Pool
 from fscore.volume import Volume
@@ -120,6 +121,35 @@ def test_renames_and_unlinks_race_without_loss(two: tuple[Volume, Volume]) -> No
     left = volumes[1].files.listdir("/")
     assert len(left) == sum("renamed" in outcome for outcome in per_file)
     assert_sound(volumes[0])
+
+
+def test_what_is_believed_for_a_second_does_no_harm(two: tuple[Volume, Volume]) -> None:
+    """Files and directories that the other client replaced are found under their names at once when they are used."""
+    mine, theirs = two[0].files, two[1].files
+    mine.mkdir("/d/e", parents=True)
+    mine.write_bytes("/d/e/f", b"old")
+    mine.write_bytes("/top", b"old top")
+    assert theirs.read_bytes("/d/e/f") == b"old"
+    assert theirs.stat("/top").size == 7
+    mine.rmtree("/d")
+    mine.mkdir("/d/e", parents=True)
+    mine.write_atomic("/d/e/f", b"new and longer", replace=True)
+    mine.write_atomic("/top", b"new top, longer", replace=True)
+    assert theirs.read_bytes("/d/e/f") == b"new and longer"
+    theirs.create("/d/e/g")
+    theirs.compose("/composed", [Range("/top", 0, 15)])
+    assert mine.read_bytes("/composed") == b"new top, longer"
+    mine.rmtree("/d")
+    mine.mkdir("/d")
+    theirs.mkdir("/d/e")
+    theirs.setxattr("/d/e", "user.x", b"1")
+    mine.unlink("/top")
+    with pytest.raises(NotFound):
+        theirs.open("/top", "r+b")
+    with theirs.open("/top", "ab") as file:
+        file.write(b"made anew")
+    assert mine.read_bytes("/top") == b"made anew"
+    assert_sound(two[0])
 
 
 def test_a_read_only_client_changes_nothing(make_volume: MakeVolume) -> None:
