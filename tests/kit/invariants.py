@@ -63,6 +63,7 @@ class Audit:
     def _links(self) -> None:
         subdirs = Counter(parent for parent, _, edge in self.edges if edge.kind == Kind.DIRECTORY)
         hard = dict(self.engine.scan_parents())
+        self.problems += [f"parents of inode {ino}, which is missing" for ino in hard if ino not in self.nodes]
         for ino, node in self.nodes.items():
             if ino in {ROOT, TRASH}:
                 continue
