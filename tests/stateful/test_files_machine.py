@@ -28,6 +28,7 @@ from fscore.files.filesystem import Filesystem
 from fscore.meta.engines.registry import forget_memory
 from fscore.volume import Volume, open_volume
 from tests.kit.crash import contents
+from tests.kit.redis_server import RedisServer
 from tests.kit.volumes import assert_sound
 
 BLOCK = 64 << 10
@@ -63,15 +64,16 @@ class Node:
 class FilesMachine(RuleBasedStateMachine):
     """Rules are the operations of `files`; each is applied to the model and to one of two clients."""
 
-    url: ClassVar[str] = ""
+    kind: ClassVar[str] = "memory"
+    server: ClassVar[RedisServer | None] = None
 
     def __init__(self) -> None:
         super().__init__()
         self.place = Path(tempfile.mkdtemp())
         name = uuid.uuid4().hex
-        self.at = self.url or f"memory://{name}"
-        if self.url == "sqlite":
-            self.at = f"sqlite3://{self.place / 'meta.db'}"
+        self.at = f"memory://{name}" if self.kind == "memory" else f"sqlite3://{self.place / 'meta.db'}"
+        if self.server is not None:
+            self.at = self.server.fresh_url()
         format_volume(self.at, "model", storage="memory", bucket=name, block_size="64K", trash_days=0)
         self.clients = [self._client(), self._client()]
         self.tree: dict[str, Node] = {}
@@ -337,9 +339,9 @@ class FilesMachine(RuleBasedStateMachine):
             shutil.rmtree(self.place)
 
 
-def run(url: str, examples: int) -> None:
+def run(kind: str, examples: int, server: RedisServer | None = None) -> None:
     """So many histories on a kind of engine."""
-    machine: type[FilesMachine] = type("Machine", (FilesMachine,), {"url": url})
+    machine: type[FilesMachine] = type("Machine", (FilesMachine,), {"kind": kind, "server": server})
     run_state_machine_as_test(
         machine,
         settings=settings(
@@ -353,12 +355,17 @@ def run(url: str, examples: int) -> None:
     )
 
 
-@pytest.mark.parametrize(("url", "examples"), [("", 80), ("sqlite", 15)], ids=["memory", "sqlite"])
-def test_volume_is_a_dict_of_bytes(url: str, examples: int) -> None:
-    run(url, examples)
+@pytest.mark.parametrize(("kind", "examples"), [("memory", 80), ("sqlite", 15)])
+def test_volume_is_a_dict_of_bytes(kind: str, examples: int) -> None:
+    run(kind, examples)
+
+
+@pytest.mark.redis
+def test_volume_on_redis_is_a_dict_of_bytes(redis_server: RedisServer) -> None:
+    run("redis", 10, redis_server)
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("url", ["", "sqlite"], ids=["memory", "sqlite"])
-def test_long_histories(url: str) -> None:
-    run(url, 1500)
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_long_histories(kind: str) -> None:
+    run(kind, 1500)
