@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 pytest_plugins = [
+    "tests.kit.groups",
     "tests.kit.threads",
     "tests.kit.redis_server",
     "tests.kit.golden",
