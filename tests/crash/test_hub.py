@@ -98,9 +98,9 @@ def acknowledged(volume: Volume, acked: Acked) -> None:
             assert volume.files.is_dir("/models/nlp/made/1")
 
 
-def sweep(prepare: Tell, tell: Tell, finished: Tell, when: When) -> int:
+def sweep(prepare: Tell, tell: Tell, finished: Tell, when: When, *, first: int = 1, stride: int = 1) -> int:
     """Tell the story, failing at step 1, 2, 3 ... for good, until it has fewer steps; returns how many it has."""
-    for step in count(1):
+    for step in count(first, stride):
         plan = FaultPlan(0, persistent=True, when=when, calls=STEPS, error=UnavailableError)
         place = stand(plan)
         with place.healed() as volume:
@@ -214,7 +214,11 @@ def test_split(mini: Callable[[str], Path], *, published: bool) -> None:
         assert sorted(volume.files.listdir(top)) == ["1", "1+tp2-pp1"]
         assert Registry(volume).verify_log("nlp/made") == []
 
-    assert sweep(prepare, tell, finished, When.AFTER if published else When.BEFORE) > 20
+    # a split has a hundred steps: each way takes every second one
+    if published:
+        assert sweep(prepare, tell, finished, When.AFTER, first=2, stride=2) > 20
+    else:
+        assert sweep(prepare, tell, finished, When.BEFORE, stride=2) > 20
 
 
 @pytest.mark.parametrize("when", list(When))
