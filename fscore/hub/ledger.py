@@ -136,6 +136,18 @@ class Ledger:
                     found[entry[1]] = f"{top}/{name}"
         return dict(sorted(found.items()))
 
+    def earlier_layouts(self, ref: Ref, layout: str) -> list[str]:
+        """Paths of this layout of the model's other versions in this volume, the nearest below first; at most four."""
+        found: dict[int, str] = {}
+        for top in (names.drafts_dir(ref.team, ref.model), names.model_dir(ref.team, ref.model)):
+            for name in self._entries(top):
+                entry = names.split_entry(name)
+                if entry and entry[0] != ref.version and entry[1] == layout:
+                    found[entry[0]] = f"{top}/{name}"
+        here = ref.version or 0
+        nearest = sorted(found, key=lambda number: (number > here, abs(number - here)))
+        return [found[number] for number in nearest[:4]]
+
     def _entries(self, path: str) -> list[str]:
         try:
             return self.files.listdir(path)

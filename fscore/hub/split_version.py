@@ -66,7 +66,8 @@ def split_version(
     upload = Staging(volume.files, at.team, at.model, upload_id)
     try:
         upload.begin()
-        split = write_split(volume.files, home, upload.files, plan, progress, clock=clock)
+        known = ledger.earlier_layouts(at, layout)
+        split = write_split(volume.files, home, upload.files, plan, progress, earlier=known, clock=clock)
         manifest = _describe(ledger, at, version, plan, upload, who, kinds, progress)
         place_layout(ledger, upload, manifest)
     except (NotFound, Exists, NotPermitted):

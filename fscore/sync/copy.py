@@ -81,7 +81,8 @@ class Copier:
         except HubError as error:
             logger.info("layout %s of %s is copied: %s", step.layout, step.ref, error)
             return None
-        done = write_split(self._target.files, version, upload.files, plan, self._progress)
+        known = self._target.earlier_layouts(step.ref, step.layout)
+        done = write_split(self._target.files, version, upload.files, plan, self._progress, earlier=known)
         upload.prune({file.path for file in manifest.files})
         if differences(self._target.files, upload.files, manifest, self._progress):
             logger.info("layout %s of %s comes out otherwise here: it is copied", step.layout, step.ref)

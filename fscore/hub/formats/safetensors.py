@@ -54,6 +54,13 @@ def read_header(reader: RandomReader, file: str = "") -> Header:
     return Header(entries=tuple(entries), metadata=metadata, data_start=8 + length, size=size)
 
 
+def header_places(raw: bytes) -> dict[str, int]:
+    """Where each tensor begins in a file with this header (8 bytes of length and JSON), as `build_header` made it."""
+    (length,) = struct.unpack("<Q", raw[:8])
+    table = _parse(raw[8 : 8 + length], "")
+    return {name: 8 + length + value["data_offsets"][0] for name, value in table.items() if name != METADATA}
+
+
 def build_header(
     entries: Iterable[tuple[str, str, tuple[int, ...]]],
     metadata: Mapping[str, str] | None = None,

@@ -31,7 +31,8 @@ class RankReport(msgspec.Struct, frozen=True):
 class SplitReport(msgspec.Struct, frozen=True):
     """A whole split. `bytes_padding` are zero rows of the vocabulary, which take no space.
 
-    `records` and `seconds` are 0 until it was written.
+    `bytes_reused` are gathered bytes that an earlier layout had, part of `bytes_shared`; it, `records` and `seconds`
+    are 0 until the split was written.
     """
 
     family: str
@@ -46,6 +47,7 @@ class SplitReport(msgspec.Struct, frozen=True):
     bytes_padding: int
     bytes_gathered: int
     bytes_source: int
+    bytes_reused: int = 0
     records: int = 0
     seconds: float = 0.0
 

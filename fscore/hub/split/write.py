@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, zip_longest
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from fscore.files.compose import Data, Range, Zeros
+from fscore.domain.errors import NotFound
+from fscore.files.compose import ComposeReport, Data, Range, Zeros
 from fscore.files.compose import Piece as VolumePiece
 from fscore.hub.formats.source import VolumeSource
 from fscore.hub.split import pieces
 from fscore.hub.split.pieces import Fill, Fresh, Made, Readers, Ref
 from fscore.hub.split.plan import FilePlan, RankPlan, SplitPlan
 from fscore.hub.split.report import SplitReport
+from fscore.hub.split.reuse import Earlier
 from fscore.runtime.clock import Clock, SystemClock
 from fscore.runtime.progress import NoProgress, Progress
 from fscore.runtime.threads import Pool
@@ -33,21 +35,35 @@ def write_split(
     plan: SplitPlan,
     progress: Progress | None = None,
     *,
+    earlier: Sequence[str] = (),
     clock: Clock | None = None,
     workers: int | None = None,
 ) -> SplitReport:
-    """Write every rank's folder below `target_dir`. A file is there whole or not at all; a second call goes on."""
+    """Write every rank's folder below `target_dir`. A file is there whole or not at all; a second call goes on.
+
+    `earlier` are directories of layouts with the same grid: columns that came out equal there are shared.
+    """
     clock = clock or SystemClock()
     begun = clock.monotonic()
-    writer = _Writer(files, source_dir.rstrip("/"), target_dir.rstrip("/"), progress or NoProgress(), plan)
-    records = 0
+    known = Earlier(files, earlier)
+    writer = _Writer(files, source_dir.rstrip("/"), target_dir.rstrip("/"), progress or NoProgress(), plan, known)
+    records = reused = 0
     try:
         with Pool("hub-split", workers or max(2, min(8, plan.grid.tp))) as pool:
             for _, phase in groupby(plan.ranks, key=lambda rank: rank.rank.ep):
-                records += sum(pool.map_bounded(writer.write, writer.jobs(list(phase))))
+                for done, again in pool.map_bounded(writer.write, writer.jobs(list(phase))):
+                    records, reused = records + done, reused + again
     finally:
         writer.close()
-    return msgspec.structs.replace(plan.report, records=records, seconds=clock.monotonic() - begun)
+        known.close()
+    return msgspec.structs.replace(
+        plan.report,
+        bytes_new=plan.report.bytes_new - reused,
+        bytes_shared=plan.report.bytes_shared + reused,
+        bytes_reused=reused,
+        records=records,
+        seconds=clock.monotonic() - begun,
+    )
 
 
 def materialise(file: FilePlan, source: Source, made: dict[str, bytes] | None = None) -> Iterator[bytes | memoryview]:
@@ -70,8 +86,11 @@ def materialise(file: FilePlan, source: Source, made: dict[str, bytes] | None = 
 class _Writer:
     """One plan being written: open source files and progress."""
 
-    def __init__(self, files: Filesystem, source: str, target: str, progress: Progress, plan: SplitPlan) -> None:
+    def __init__(
+        self, files: Filesystem, source: str, target: str, progress: Progress, plan: SplitPlan, earlier: Earlier
+    ) -> None:
         self._files = files
+        self._earlier = earlier
         self._source = source
         self._target = target
         self._progress = progress
@@ -96,27 +115,40 @@ class _Writer:
         for folder in sorted(folders):
             self._files.mkdir(folder, parents=True, exist_ok=True)
 
-    def write(self, job: tuple[str, FilePlan]) -> int:
-        """Compose one file beside its place, then rename it there; returns its slice records, 0 when it was there."""
+    def write(self, job: tuple[str, FilePlan]) -> tuple[int, int]:
+        """Compose one file beside its place, then rename it there.
+
+        Returns its slice records (0 when it was there) and the gathered bytes that an earlier layout had.
+        """
         rank, file = job
         path = f"{self._target}/{rank}/{file.path}"
         if self._files.exists(path) and self._files.stat(path).size == file.size:
             self._progress.advance(self._task, file.size)
-            return 0
-        if self._files.exists(path + PART):
-            self._files.unlink(path + PART)
-        done = self._files.compose(path + PART, [self._piece(piece) for piece in file.pieces])
+            return 0, 0
+        resolved = list(self._earlier.resolve(rank, file, self._readers))
+        try:
+            done = self._compose(path + PART, resolved)
+        except NotFound:  # an earlier layout went away meanwhile: do without
+            resolved = list(file.pieces)
+            done = self._compose(path + PART, resolved)
         self._files.rename(path + PART, path)
-        fresh = sum(piece.length for piece in file.pieces if isinstance(piece, Fresh))
+        fresh = sum(piece.length for piece in resolved if isinstance(piece, Fresh))
         self._progress.advance(self._task, file.size - fresh)
-        return done.records
+        return done.records, sum(piece.length for piece in resolved if isinstance(piece, Range))
+
+    def _compose(self, path: str, resolved: Iterable[pieces.Piece | Range]) -> ComposeReport:
+        if self._files.exists(path):
+            self._files.unlink(path)
+        return self._files.compose(path, [self._piece(piece) for piece in resolved])
 
     def close(self) -> None:
         """Close the source and the progress."""
         self._readers.close()
         self._progress.finish(self._task)
 
-    def _piece(self, piece: pieces.Piece) -> VolumePiece:
+    def _piece(self, piece: pieces.Piece | Range) -> VolumePiece:
+        if isinstance(piece, Range):
+            return piece
         if isinstance(piece, Ref):
             return Range(f"{self._source}/{piece.file}", piece.offset, piece.length)
         if isinstance(piece, Made):

@@ -17,6 +17,7 @@ from fscore.hub.split.plan import plan_split
 from fscore.hub.split.write import materialise
 from fscore.hub.split_version import split_version
 from fscore.volume import Volume
+from fscore_airflow.demo.checkpoints import vary, write_checkpoint
 from tests.kit.releases import content_of, release, stored
 
 Mini = Callable[[str], Path]
@@ -109,3 +110,19 @@ def test_a_degree_that_does_not_divide_leaves_nothing(hub_volume: Volume, mini: 
         split_version(hub_volume, ref, tp=0, actor="ann")
     assert hub_volume.files.listdir("/.fscore/drafts/llm/llama") == ["1"]
     assert hub_volume.files.listdir("/.fscore/staging/llm/llama") == []
+
+
+def test_a_changed_version_shares_the_columns_that_did_not_change(hub_volume: Volume, tmp_path: Path) -> None:
+    old, new = write_checkpoint(tmp_path / "old", nbytes=20_000_000), tmp_path / "new"
+    vary(old, new, fraction=0.1)
+    push(hub_volume, old, "llm/llama", user="ann")
+    first = split_version(hub_volume, "llm/llama@1", tp=2, pp=2, actor="ann")
+    before = stored(hub_volume)
+    pushed = push(hub_volume, new, "llm/llama", user="ann")
+    second = split_version(hub_volume, "llm/llama@2", tp=2, pp=2, actor="ann")
+    grown = stored(hub_volume) - before
+    assert content_of(hub_volume, second.path) == expected(new, 2, 2)
+    assert content_of(hub_volume, first.path) == expected(old, 2, 2)
+    assert second.bytes_new < first.bytes_new // 2
+    assert second.bytes_new + second.bytes_shared == second.bytes_total
+    assert grown < 0.11 * pushed.bytes_total + (1 << 20), "release and layout together"
