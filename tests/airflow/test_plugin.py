@@ -52,7 +52,6 @@ def test_only_one_file_is_scanned() -> None:
 def test_the_provider_description_is_what_airflow_accepts() -> None:
     """Airflow's own schema, and a hook and a module that exist."""
     import jsonschema  # type: ignore[import-untyped]
-
     from airflow import __file__ as airflow_file
 
     schema = json.loads((Path(airflow_file).parent / "provider_info.schema.json").read_text())

@@ -109,9 +109,8 @@ class SplitVersion(FscoreOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """The split's report: bytes rewritten and shared."""
-        from fscore.hub.split_version import split_version
-
         from fscore.hub.names import parse_layout
+        from fscore.hub.split_version import split_version
         from fscore_airflow.hooks.volume import VolumeHook
         from fscore_airflow.refusals import refusals
         from fscore_airflow.reports import report
