@@ -71,7 +71,7 @@ def test_two_parses_make_one_version(bag: Any) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
-def test_a_dag_file_is_light(name: str) -> None:
+def test_a_dag_file_is_light(name: str, tmp_path: Path) -> None:
     """Parsing loads neither the core nor anything heavy, and takes less than a second."""
     done = subprocess.run(
         [sys.executable, "-c", PROBE, str(DAGS / f"{name}.py")],
@@ -79,7 +79,7 @@ def test_a_dag_file_is_light(name: str) -> None:
         text=True,
         check=False,
         cwd=ROOT,
-        env={"PYTHONPATH": f"{ROOT}:{ROOT / 'plugins'}", "PATH": "/usr/bin:/bin", "HOME": str(ROOT)},
+        env={"PYTHONPATH": f"{ROOT}:{ROOT / 'plugins'}", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
