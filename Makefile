@@ -61,7 +61,9 @@ fix: $(VENV)/.installed-dev ## what ruff can mend by itself
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.installed-dev services ## the ratios of tests/bench/README.md
-	@for bench in tests/bench/bench_*.py; do echo "== $$bench"; PYTHONPATH=.:plugins $(BIN)/python $$bench; done
+	@missed=0; for bench in tests/bench/bench_*.py; do \
+	  echo "== $$bench"; PYTHONPATH=.:plugins $(BIN)/python $$bench || missed=1; \
+	done; exit $$missed
 
 nightly: $(VENV)/.installed-dev services ## long histories, long crash sweeps
 	@HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --timeout 3600 $(PYTEST_ARGS)
