@@ -126,6 +126,7 @@ def test_a_rejection_by_rest_leaves_only_its_reason(
     assert "ai/qwen@1" in request["subject"]
     assert next(reports(api, run, "push"))["digest"] in request["body"]
     assert [user["id"] for user in request["assigned_users"]] == ["releaser"]
+    assert list(request["params"]) == ["reason"], "the form asks for a reason"
     with pytest.raises(ApiError) as refusal:
         viewer.respond(request["task_instance"], "Approve", {"reason": "me"})
     assert refusal.value.status == 403

@@ -16,7 +16,13 @@ from fscore_airflow.triggers.approval import ApprovalTrigger
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-REASON = Param(None, type=["null", "string"], title="Reason", description="Kept in the model's log.")
+REASON = Param(
+    None,
+    source="task",  # one without a source is no field of the form
+    type=["null", "string"],
+    title="Reason",
+    description="Kept in the model's log.",
+)
 
 
 class ApprovalGate(ApprovalOperator):
