@@ -214,9 +214,9 @@ class DiskCache:
                     return
                 key, total = self._index.popitem(last=False)
                 self._used -= total
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # a scan may have listed what was evicted meanwhile: nothing to count
                 os.unlink(self._raw + key)  # noqa: PTH108
-            self._metrics.add("cache.disk.evicted")
+                self._metrics.add("cache.disk.evicted")
 
     def _scan_if_due(self) -> None:
         now = self._clock.monotonic()
