@@ -60,7 +60,8 @@ class ApprovalGate(ApprovalOperator):
         poll: float = 1.0,
         **kwargs: Any,  # noqa: ANN401  what every operator takes
     ) -> None:
-        kwargs.setdefault("params", {"reason": REASON})
+        # A DAG with params hands them to every task: `setdefault` would leave the form without its field.
+        kwargs["params"] = {"reason": REASON}
         super().__init__(ignore_downstream_trigger_rules=True, **kwargs)
         self.volume = volume
         self.ref = ref
