@@ -325,7 +325,11 @@ class MetaEngine(ABC):
 
     @abstractmethod
     def take_dead(self, limit: int = 1000) -> list[tuple[int, int]]:
-        """Up to `limit` (slice id, size) whose last reference is gone; asked again they come again, until forgotten."""
+        """Up to `limit` (slice id, size) whose last reference is gone; asked again they come again, until forgotten.
+
+        What this engine's own transactions let go is there at once; what other clients did, at the latest after this
+        one has won the gate `nextCleanupSlices`.
+        """
 
     @abstractmethod
     def forget_dead(self, slices: Iterable[tuple[int, int]]) -> None:

@@ -15,6 +15,7 @@ from fscore.domain.slices import SliceRecord
 from fscore.meta.engines.redis import chores, scans, scripts, server
 from fscore.meta.engines.redis.codec import decode_attr, decode_entry, encode_attr, unpack_pairs
 from fscore.meta.engines.redis.commit import commit
+from fscore.meta.engines.redis.dead import SWEEP_GATE, DeadSlices
 from fscore.meta.engines.redis.keys import Keys, delayed_field, delfile_member, ref_field
 from fscore.meta.engines.redis.link import Address, Link, LostError
 from fscore.meta.engines.redis.recall import Read, Recall
@@ -40,6 +41,7 @@ class RedisEngine(MetaEngine):
         self._clock = clock or SystemClock()
         self._rng = rng or random.Random()  # noqa: S311 - spreads waits, keeps no secret
         self._recall = Recall()
+        self._dead = DeadSlices(link, keys)
         self._stripes = [threading.Lock() for _ in range(STRIPES)]
 
     @property
@@ -76,7 +78,7 @@ class RedisEngine(MetaEngine):
                     self._recall.forget(txn.reads)
                     recall, known = None, {}
                     continue
-                now = commit(self._link, txn)
+                now = self._commit(txn)
                 if now is None:
                     self._learn(txn)
                     return result
@@ -89,6 +91,16 @@ class RedisEngine(MetaEngine):
             if stripe is not None:
                 stripe.release()
         raise UnavailableError(f"{self.location}: a transaction lost {MOST_TRIES} races in a row")
+
+    def _commit(self, txn: RedisTxn) -> dict[Read, Any] | None:
+        try:
+            now = commit(self._link, txn)
+        except UnavailableError:
+            self._dead.dropped(txn.writes)
+            raise
+        if now is None:
+            self._dead.dropped(txn.writes)
+        return now
 
     def _learn(self, txn: RedisTxn) -> None:
         self._recall.learn((read, raw) for read, raw in (txn.reads | txn.changed).items() if read.op in "SH")
@@ -191,16 +203,12 @@ class RedisEngine(MetaEngine):
         self._link.batch([("HSET", key, ino, number) for key, number in zip(keys, stat, strict=True)])
 
     def take_dead(self, limit: int = 1000) -> list[tuple[int, int]]:
-        """Slices whose stored count is below zero."""
-        dead = ((id_, size) for id_, size, refs in self.scan_refs() if refs <= 0)
-        return list(itertools.islice(dead, limit))
+        """Slices whose stored count is below zero: this client's; everybody's after it won the gate of that job."""
+        return self._dead.take(limit)
 
     def forget_dead(self, slices: Iterable[tuple[int, int]]) -> None:
         """Remove the records of dead slices."""
-        fields = [ref_field(*pair) for pair in slices]
-        for start in range(0, len(fields), scripts.MOST_ARGUMENTS):
-            part = fields[start : start + scripts.MOST_ARGUMENTS]
-            self._link.script(scripts.FORGET_DEAD, (self._keys.slice_ref,), part)
+        self._dead.forget(slices)
 
     def delfiles(self, before_s: int, limit: int = 1000) -> list[tuple[int, int]]:
         """Queued deletions up to a time."""
@@ -222,12 +230,16 @@ class RedisEngine(MetaEngine):
         raw = self._link.ask("HGET", self._keys.delayed, field)
         if raw is not None:
             keys = (self._keys.delayed, self._keys.slice_ref)
-            refs = (ref_field(*pair) for pair in unpack_pairs(raw))
-            self._link.script(scripts.FORGET_DELAYED, keys, (field, *refs))
+            slices = unpack_pairs(raw)
+            self._link.script(scripts.FORGET_DELAYED, keys, (field, *(ref_field(*pair) for pair in slices)))
+            self._dead.suspect(slices)
 
     def claim_job(self, gate: str, now_s: int, window_s: int) -> bool:
         """Take the turn when the last one is longer ago than the window."""
-        return bool(self._link.script(scripts.CLAIM, (self._keys.named(gate),), (now_s, window_s)))
+        won = bool(self._link.script(scripts.CLAIM, (self._keys.named(gate),), (now_s, window_s)))
+        if won and gate == SWEEP_GATE:
+            self._dead.sweep()
+        return won
 
     def used_features(self) -> frozenset[str]:
         """Features whose keys exist."""
