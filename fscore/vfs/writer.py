@@ -95,6 +95,8 @@ class FileWriter:
         with self.lock:
             self._check()
             done = 0
+            if not len(view):
+                return 0  # write(2) of nothing does not make a file longer, wherever it lies
             try:
                 for index, pos, part in by_chunk(offset, len(view)):
                     self._write_part(index, pos, view[done : done + part], now)

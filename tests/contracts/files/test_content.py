@@ -28,6 +28,15 @@ def test_what_was_written_is_read(fs: Filesystem, size: int) -> None:
     assert fs.stat("/f").size == size
 
 
+def test_a_write_of_nothing_changes_nothing(fs: Filesystem) -> None:
+    with fs.open("/f", "wb") as file:
+        assert file.pwrite(1, b"") == 0
+        assert file.size == 0
+        file.write(b"ab")
+        assert file.pwrite(9, b"") == 0
+    assert fs.read_bytes("/f") == b"ab"
+
+
 def test_many_small_writes_make_one_slice(any_volume: Volume) -> None:
     fs = any_volume.files
     content = blob(3 * BLOCK + 100)
