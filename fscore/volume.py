@@ -20,9 +20,9 @@ from fscore.domain.connection import parse_connection
 from fscore.domain.errors import FsError, SettingError, StoreError
 from fscore.domain.setting import Setting
 from fscore.files.filesystem import Filesystem
+from fscore.meta.engine import MetaEngine
 from fscore.meta.engines.registry import open_engine
 from fscore.meta.service import MetaService
-from fscore.meta.txn import MetaEngine
 from fscore.objects.api import ObjectStore
 from fscore.objects.registry import open_store
 from fscore.objects.wrap.checksum import Checksummed

@@ -15,7 +15,7 @@ from fscore.domain.geometry import CHUNK, block_length
 from fscore.domain.keys import block_key, parse_block_key
 from fscore.domain.setting import Setting
 from fscore.domain.slices import SliceRecord
-from fscore.meta.txn import MetaEngine
+from fscore.meta.engine import MetaEngine
 
 MAX_SLICE: Final = CHUNK
 

@@ -13,7 +13,8 @@ from fscore.admin.report import Findings
 from fscore.domain.attr import Kind, space_of
 from fscore.domain.ids import MAX_NAME, ROOT, TRASH, in_trash
 from fscore.domain.setting import Setting
-from fscore.meta.txn import DirStat, MetaEngine, want_symlink
+from fscore.meta.engine import MetaEngine
+from fscore.meta.records import DirStat, want_symlink
 
 BATCH: Final = 1000
 

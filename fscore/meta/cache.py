@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Final, TypeVar
 
 from fscore.domain.attr import Attr, Flag
-from fscore.meta.txn import Edge
+from fscore.meta.records import Edge
 
 K = TypeVar("K")
 V = TypeVar("V")

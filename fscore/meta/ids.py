@@ -6,7 +6,8 @@ import threading
 from typing import Final
 
 from fscore.domain.errors import TooLarge
-from fscore.meta.txn import Counter, MetaEngine
+from fscore.meta.engine import MetaEngine
+from fscore.meta.records import Counter
 
 INODE_BATCH: Final = 1024
 SLICE_BATCH: Final = 4096

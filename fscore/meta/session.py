@@ -14,7 +14,8 @@ from typing import Final
 
 from fscore import __version__
 from fscore.domain.version import IMPLEMENTS
-from fscore.meta.txn import Counter, MetaEngine, Session
+from fscore.meta.engine import MetaEngine
+from fscore.meta.records import Counter, Session
 from fscore.runtime.clock import Clock
 
 LIFETIMES: Final = 5

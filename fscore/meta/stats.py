@@ -8,7 +8,8 @@ from typing import Final
 
 from fscore.domain.attr import Kind, space_of
 from fscore.domain.ids import TRASH
-from fscore.meta.txn import DirStat, MetaEngine
+from fscore.meta.engine import MetaEngine
+from fscore.meta.records import DirStat
 
 _NONE: Final = DirStat(0, 0, 0)
 

@@ -15,8 +15,8 @@ from fscore.domain.caller import Caller
 from fscore.domain.errors import NoAttribute, SettingError
 from fscore.domain.ids import ROOT, TRASH
 from fscore.meta.engines.registry import open_engine
+from fscore.meta.records import DirStat
 from fscore.meta.service import MetaService
-from fscore.meta.txn import DirStat
 from fscore.runtime.clock import FakeClock
 from fscore.volume import Volume, open_volume
 from tests.kit.golden import ENCRYPTED, PARAMS, PASSPHRASE, Golden

@@ -18,8 +18,8 @@ from fscore.admin.format import format_volume
 from fscore.admin.fsck import fsck
 from fscore.domain.errors import FsError, StoreError, UnavailableError
 from fscore.files.filesystem import Filesystem
+from fscore.meta.engine import MetaEngine
 from fscore.meta.engines.registry import forget_memory, open_engine
-from fscore.meta.txn import MetaEngine
 from fscore.objects.memory import MemoryStore
 from fscore.objects.wrap.faulty import FaultPlan, Faulty, When
 from fscore.volume import Volume, open_volume

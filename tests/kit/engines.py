@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import pytest
 
 from fscore.domain.setting import Setting
+from fscore.meta.engine import MetaEngine
 from fscore.meta.engines.registry import forget_memory, open_engine
 from fscore.meta.service import MetaService
-from fscore.meta.txn import MetaEngine
 from fscore.runtime.clock import FakeClock
 from tests.kit.invariants import check_engine
 

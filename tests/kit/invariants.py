@@ -8,7 +8,8 @@ from fscore.domain.attr import Attr, Kind, space_of
 from fscore.domain.geometry import CHUNK
 from fscore.domain.ids import ROOT, TRASH
 from fscore.domain.slices import SliceRecord, overlay
-from fscore.meta.txn import Edge, MetaEngine
+from fscore.meta.engine import MetaEngine
+from fscore.meta.records import Edge
 
 
 def check_engine(engine: MetaEngine, *, stats: bool = True) -> list[str]:

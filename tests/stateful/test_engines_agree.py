@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 
 from fscore.domain.attr import Attr, Kind
 from fscore.domain.slices import SliceRecord
+from fscore.meta.engine import MetaEngine
 from fscore.meta.engines.registry import forget_memory, open_engine
-from fscore.meta.txn import DirStat, Edge, MetaEngine, MetaTxn
+from fscore.meta.records import DirStat, Edge
+from fscore.meta.txn import MetaTxn
 from tests.kit.redis_server import RedisServer
 
 Step = Callable[[MetaTxn], None]

@@ -6,8 +6,8 @@ import threading
 from typing import Final
 
 from fscore.domain.errors import SettingError
+from fscore.meta.engine import MetaEngine
 from fscore.meta.engines.memory.engine import MemoryEngine
-from fscore.meta.txn import MetaEngine
 
 SCHEMES: Final = ("redis", "rediss", "unix", "sqlite3", "memory")
 

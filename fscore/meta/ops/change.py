@@ -25,7 +25,8 @@ from fscore.domain.ids import MAX_CHUNKS, MAX_XATTR_NAME, MAX_XATTR_VALUE, ROOT,
 from fscore.domain.slices import SliceRecord, hole
 from fscore.meta.ops.check import FIXED, WRITE, check_access, check_movable, check_thawed
 from fscore.meta.ops.work import Work
-from fscore.meta.txn import MetaView, want_node
+from fscore.meta.records import want_node
+from fscore.meta.txn import MetaView
 
 NOW: Final = -1
 """A time that means this moment."""

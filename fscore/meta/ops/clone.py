@@ -21,7 +21,7 @@ from fscore.meta.ops.check import EXECUTE, FIXED, READ, WRITE, check_access, che
 from fscore.meta.ops.create import EMPTY_STAT, touch
 from fscore.meta.ops.remove import destroy
 from fscore.meta.ops.work import Work
-from fscore.meta.txn import Edge, Want, want_chunk, want_edge, want_node, want_symlink, want_xattrs
+from fscore.meta.records import Edge, Want, want_chunk, want_edge, want_node, want_symlink, want_xattrs
 
 
 class Twin(NamedTuple):

@@ -20,7 +20,7 @@ from fscore.meta.ops.check import (
     directory,
 )
 from fscore.meta.ops.work import Work
-from fscore.meta.txn import DirStat, Edge, want_edge, want_node
+from fscore.meta.records import DirStat, Edge, want_edge, want_node
 
 SETGID: Final = 0o2000
 GROUP_EXECUTE: Final = 0o010

@@ -20,7 +20,7 @@ from fscore.domain.slices import SliceRecord, clip, hole, overlay
 from fscore.meta.ops.change import MAX_LENGTH, existing, parents_of
 from fscore.meta.ops.check import READ, WRITE, check_access, check_movable
 from fscore.meta.ops.work import Work
-from fscore.meta.txn import want_chunk, want_node
+from fscore.meta.records import want_chunk, want_node
 
 
 class SliceRange(NamedTuple):

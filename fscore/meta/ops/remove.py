@@ -28,7 +28,7 @@ from fscore.meta.ops.check import (
 )
 from fscore.meta.ops.create import touch
 from fscore.meta.ops.work import Work
-from fscore.meta.txn import Edge, want_edge, want_has_entries, want_node
+from fscore.meta.records import Edge, want_edge, want_has_entries, want_node
 
 UNMADE: Final = -1
 """In place of an hour directory: there is a trash, but its directory of this hour is not known yet."""

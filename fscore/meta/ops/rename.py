@@ -29,7 +29,7 @@ from fscore.meta.ops.check import (
 from fscore.meta.ops.create import touch
 from fscore.meta.ops.remove import Removal, Removed, drop_name, trash_for
 from fscore.meta.ops.work import Work
-from fscore.meta.txn import Edge, want_edge, want_has_entries, want_node
+from fscore.meta.records import Edge, want_edge, want_has_entries, want_node
 
 
 class RenameFlag(enum.IntFlag):

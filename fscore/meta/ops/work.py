@@ -13,7 +13,8 @@ from fscore.domain.attr import Attr, Kind, space_of
 from fscore.domain.caller import Caller
 from fscore.domain.errors import NoSpace
 from fscore.domain.ids import TRASH
-from fscore.meta.txn import Edge, MetaTxn
+from fscore.meta.records import Edge
+from fscore.meta.txn import MetaTxn
 
 NANO: Final = 1_000_000_000
 

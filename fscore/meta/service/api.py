@@ -10,10 +10,10 @@ from fscore.domain.errors import SettingError
 from fscore.domain.ids import ROOT, TRASH
 from fscore.domain.secrets import NONCE
 from fscore.domain.setting import Setting, check_client
+from fscore.meta.engine import MetaEngine
 from fscore.meta.service.core import MetaOptions, OptionChanges
 from fscore.meta.service.upkeep import Upkeep
 from fscore.meta.session import LIFETIMES, OwnSession, client_version, describe
-from fscore.meta.txn import MetaEngine
 from fscore.runtime.clock import Clock, SystemClock
 from fscore.runtime.threads import Ticker
 

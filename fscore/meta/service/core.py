@@ -14,11 +14,13 @@ from fscore.domain.caller import Caller
 from fscore.domain.errors import NotFound, ReadOnly, Stale
 from fscore.domain.setting import Setting
 from fscore.meta.cache import CEILING_S, NodeCache
+from fscore.meta.engine import MetaEngine
 from fscore.meta.ids import INODE_BATCH, SLICE_BATCH, Ids
 from fscore.meta.ops.work import Rules, Work
+from fscore.meta.records import Counter, Usage
 from fscore.meta.session import OpenFiles, OwnSession
 from fscore.meta.stats import DirStats
-from fscore.meta.txn import Counter, MetaEngine, MetaTxn, Usage
+from fscore.meta.txn import MetaTxn
 from fscore.runtime.clock import Clock
 
 T = TypeVar("T")

@@ -10,9 +10,10 @@ from fscore.domain.attr import Attr, Entry, Kind, space_of
 from fscore.domain.caller import Caller
 from fscore.domain.errors import Invalid, NotADir, NotFound, TooLong, TooManyLinks
 from fscore.domain.ids import MAX_NAME, ROOT, TRASH
+from fscore.meta.engine import SupportsResolve
 from fscore.meta.ops.check import EXECUTE, READ, check_access, directory
+from fscore.meta.records import DirStat, Edge
 from fscore.meta.service.core import Core
-from fscore.meta.txn import DirStat, Edge, SupportsResolve
 
 MAX_FOLLOWED: Final = 40
 UNLIMITED_SPACE: Final = 1 << 50

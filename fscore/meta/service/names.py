@@ -16,8 +16,8 @@ from fscore.meta.ops.check import check_name, check_victim_name
 from fscore.meta.ops.remove import UNMADE, HourMissing, Removal, Removed
 from fscore.meta.ops.rename import Place, RenameFlag
 from fscore.meta.ops.work import NANO, Work
+from fscore.meta.records import Counter
 from fscore.meta.service.lookups import Lookups
-from fscore.meta.txn import Counter
 
 T = TypeVar("T")
 

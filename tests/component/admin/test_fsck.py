@@ -11,7 +11,8 @@ import pytest
 from fscore.admin.fsck import FsckReport, fsck
 from fscore.domain.attr import Attr, Kind
 from fscore.domain.slices import SliceRecord
-from fscore.meta.txn import DirStat, Edge, MetaTxn
+from fscore.meta.records import DirStat, Edge
+from fscore.meta.txn import MetaTxn
 from fscore.volume import Volume
 from tests.kit.volumes import MakeVolume
 

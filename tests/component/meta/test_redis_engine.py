@@ -20,12 +20,14 @@ from fscore.domain.errors import CorruptError, Exists, NotFound, SettingError, U
 from fscore.domain.ids import ROOT
 from fscore.domain.setting import Setting
 from fscore.domain.slices import SliceRecord
+from fscore.meta.engine import SupportsResolve
 from fscore.meta.engines.redis.codec import encode_attr
 from fscore.meta.engines.redis.engine import RedisEngine, open_redis
 from fscore.meta.engines.redis.keys import Keys
 from fscore.meta.engines.redis.link import Address, Link
+from fscore.meta.records import Edge, want_edge, want_node
 from fscore.meta.service import MetaService
-from fscore.meta.txn import Edge, MetaTxn, SupportsResolve, want_edge, want_node
+from fscore.meta.txn import MetaTxn
 from fscore.runtime.clock import FakeClock
 from tests.kit.redis_server import CutLink, RedisServer, need_redis
 

@@ -18,7 +18,8 @@ from fscore.domain.slices import SliceRecord, pack
 from fscore.meta.engines.sql.connections import Connections
 from fscore.meta.engines.sql.dialects import Place, Sqlite
 from fscore.meta.engines.sql.engine import PATIENCE_S, SqlEngine, open_sql
-from fscore.meta.txn import Counter, Edge, MetaTxn, Session
+from fscore.meta.records import Counter, Edge, Session
+from fscore.meta.txn import MetaTxn
 from fscore.runtime.clock import FakeClock
 from tests.kit.golden import HOME
 

@@ -8,8 +8,8 @@ from fscore.domain.attr import Kind
 from fscore.domain.errors import Denied, Exists, NoSpace, NotADir, NotFound, NotPermitted
 from fscore.domain.geometry import CHUNK
 from fscore.domain.ids import ROOT, TRASH
+from fscore.meta.records import DirStat
 from fscore.meta.service import AttrChange, MetaService
-from fscore.meta.txn import DirStat
 from fscore.runtime.clock import FakeClock
 from tests.contracts.meta.test_data import references
 from tests.kit.engines import MakeMeta

@@ -8,8 +8,8 @@ from fscore.domain.errors import Denied, Invalid, IsADir, NotFound, NotPermitted
 from fscore.domain.geometry import CHUNK
 from fscore.domain.ids import ROOT
 from fscore.domain.slices import SliceRecord, hole, pack
+from fscore.meta.records import DirStat
 from fscore.meta.service import AttrChange, FreshSlice, Hole, MetaService, SliceRange
-from fscore.meta.txn import DirStat
 from fscore.runtime.clock import FakeClock
 from tests.kit.engines import MakeMeta
 from tests.kit.tree import ALICE, BOB, SUPER, mkdir, mkfile, put, shape

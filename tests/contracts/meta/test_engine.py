@@ -13,13 +13,12 @@ import pytest
 from fscore.domain.attr import Attr, Entry, Kind
 from fscore.domain.errors import NotFound, SettingError, UnavailableError
 from fscore.domain.slices import SliceRecord, hole
+from fscore.meta.engine import MetaEngine
 from fscore.meta.engines.registry import open_engine
-from fscore.meta.txn import (
+from fscore.meta.records import (
     Counter,
     DirStat,
     Edge,
-    MetaEngine,
-    MetaTxn,
     Session,
     Usage,
     want_chunk,
@@ -30,6 +29,7 @@ from fscore.meta.txn import (
     want_symlink,
     want_xattrs,
 )
+from fscore.meta.txn import MetaTxn
 
 AT = 1_700_000_000_123_456_789
 ROOT_ATTR = Attr(Kind.DIRECTORY, 0o777, atime_ns=AT, mtime_ns=AT, ctime_ns=AT, nlink=2, length=4096, parent=1)

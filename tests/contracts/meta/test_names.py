@@ -20,8 +20,8 @@ from fscore.domain.errors import (
     TooManyLinks,
 )
 from fscore.domain.ids import ROOT, TRASH
+from fscore.meta.records import DirStat
 from fscore.meta.service import AttrChange, MetaService
-from fscore.meta.txn import DirStat
 from fscore.runtime.clock import FakeClock
 from tests.kit.engines import MakeMeta
 from tests.kit.tree import ALICE, BOB, SUPER, kinds, mkdir, mkfile, names

@@ -15,8 +15,9 @@ from fscore.domain.ids import ROOT
 from fscore.domain.setting import Setting
 from fscore.domain.slices import SliceRecord
 from fscore.meta.engines.registry import open_engine
+from fscore.meta.records import DirStat, Session
 from fscore.meta.service import MetaService
-from fscore.meta.txn import DirStat, MetaTxn, Session
+from fscore.meta.txn import MetaTxn
 from fscore.runtime.clock import FakeClock
 from tests.kit.engines import MakeMeta
 from tests.kit.threads import ours

@@ -7,8 +7,8 @@ import pytest
 from fscore.domain.attr import Flag, Kind
 from fscore.domain.errors import Exists, NotFound, NotPermitted
 from fscore.domain.ids import ROOT, TRASH
+from fscore.meta.records import DirStat
 from fscore.meta.service import AttrChange, MetaService, RenameFlag
-from fscore.meta.txn import DirStat
 from fscore.runtime.clock import FakeClock
 from tests.kit.engines import MakeMeta
 from tests.kit.tree import ALICE, SUPER, mkdir, mkfile, names

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fscore.domain.attr import Attr, Flag, Kind
 from fscore.meta.cache import FIXED_S, NodeCache
-from fscore.meta.txn import Edge
+from fscore.meta.records import Edge
 
 FILE = Attr(Kind.FILE, 0o644)
 FOLDER = Attr(Kind.DIRECTORY, 0o755)

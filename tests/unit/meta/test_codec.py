@@ -16,7 +16,7 @@ from fscore.domain.slices import RECORD, SliceRecord, hole, pack, unpack
 from fscore.meta.engines.redis import codec, keys
 from fscore.meta.engines.redis.codec import LockRange, decode_attr, decode_entry, encode_attr, encode_entry
 from fscore.meta.engines.sql import rows
-from fscore.meta.txn import Counter, Edge
+from fscore.meta.records import Counter, Edge
 
 BASE = 1_700_000_000
 NS = 1_000_000_000

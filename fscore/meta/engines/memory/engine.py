@@ -11,8 +11,10 @@ from typing import Final, TypeVar
 from fscore.domain.attr import Attr, Entry
 from fscore.domain.errors import SettingError
 from fscore.domain.slices import SliceRecord
+from fscore.meta.engine import MetaEngine
 from fscore.meta.engines.memory.records import MemoryTxn, MemoryView, Tables
-from fscore.meta.txn import Counter, DirStat, Edge, MetaEngine, MetaTxn, MetaView, Session
+from fscore.meta.records import Counter, DirStat, Edge, Session
+from fscore.meta.txn import MetaTxn, MetaView
 from fscore.runtime.clock import Clock, SystemClock
 
 T = TypeVar("T")

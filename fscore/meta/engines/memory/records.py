@@ -7,7 +7,7 @@ from typing import Any
 
 from fscore.domain.attr import Attr, Entry
 from fscore.domain.slices import SliceRecord
-from fscore.meta.txn import DirStat, Edge, Session, Usage, Want
+from fscore.meta.records import DirStat, Edge, Session, Usage, Want
 
 SliceKey = tuple[int, int]
 """(slice id, size)."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from fscore.meta.engines.redis.keys import OTHER_COUNTERS, Keys, parse_delfile, parse_lock_field
 from fscore.meta.engines.redis.link import Link
 from fscore.meta.engines.redis.scripts import COMMIT
-from fscore.meta.txn import Counter, Session
+from fscore.meta.records import Counter, Session
 
 
 def init_volume(link: Link, keys: Keys, setting: bytes, records: Mapping[bytes, bytes]) -> bool:

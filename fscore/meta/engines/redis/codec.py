@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from fscore.domain.attr import Attr, Kind
 from fscore.domain.errors import CorruptError
-from fscore.meta.txn import Edge
+from fscore.meta.records import Edge
 
 ATTR: Final = struct.Struct(">BHIIqIqIqIIQIQ")
 ENTRY: Final = struct.Struct(">BQ")

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 from fscore.domain.attr import Attr, Entry
 from fscore.domain.errors import SettingError, UnavailableError
 from fscore.domain.slices import SliceRecord
+from fscore.meta.engine import MetaEngine
 from fscore.meta.engines.redis import chores, scans, scripts, server
 from fscore.meta.engines.redis.codec import decode_attr, decode_entry, encode_attr, unpack_pairs
 from fscore.meta.engines.redis.commit import commit
@@ -20,7 +21,8 @@ from fscore.meta.engines.redis.keys import Keys, delayed_field, delfile_member, 
 from fscore.meta.engines.redis.link import Address, Link, LostError
 from fscore.meta.engines.redis.recall import Read, Recall
 from fscore.meta.engines.redis.txn import RedisTxn, RedisView
-from fscore.meta.txn import Counter, DirStat, Edge, MetaEngine, MetaTxn, MetaView, Session
+from fscore.meta.records import Counter, DirStat, Edge, Session
+from fscore.meta.txn import MetaTxn, MetaView
 from fscore.runtime.clock import Clock, SystemClock
 
 T = TypeVar("T")

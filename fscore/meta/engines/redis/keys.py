@@ -17,7 +17,7 @@ import re
 from typing import Final
 
 from fscore.domain.errors import CorruptError
-from fscore.meta.txn import Counter
+from fscore.meta.records import Counter
 
 COUNTERS: Final = {
     Counter.INODE: b"nextinode",

@@ -13,7 +13,7 @@ from fscore.meta.engines.redis.keys import Keys, parse_delayed, parse_delfile, p
 from fscore.meta.engines.redis.link import Answer, Link
 from fscore.meta.engines.redis.scripts import WALK
 from fscore.meta.engines.redis.txn import RedisView, scan_keys
-from fscore.meta.txn import DirStat, Edge
+from fscore.meta.records import DirStat, Edge
 
 T = TypeVar("T")
 

@@ -25,7 +25,7 @@ from fscore.meta.engines.redis.keys import Keys, delayed_field, delfile_member, 
 from fscore.meta.engines.redis.link import Answer, Command, Link
 from fscore.meta.engines.redis.recall import Read, Recall
 from fscore.meta.engines.redis.scripts import MOST_ARGUMENTS
-from fscore.meta.txn import DirStat, Edge, Usage, Want
+from fscore.meta.records import DirStat, Edge, Usage, Want
 
 ASK_EACH: Final = 4096
 """Up to so many chunk indexes are asked for one by one; more are found by a scan of the keys."""

@@ -10,7 +10,7 @@ from fscore.domain.errors import SettingError
 from fscore.meta.engines.sql.connections import Link
 from fscore.meta.engines.sql.rows import row_of, unpack_pairs
 from fscore.meta.engines.sql.statements import Statements
-from fscore.meta.txn import Counter, DirStat, Session
+from fscore.meta.records import Counter, DirStat, Session
 
 SEEDS: Final = {
     "nextInode": 2,

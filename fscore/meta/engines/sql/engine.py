@@ -16,13 +16,15 @@ from typing import Final, NoReturn, TypeVar
 from fscore.domain.attr import Attr, Entry
 from fscore.domain.errors import ConflictError, SettingError, TransientError, UnavailableError
 from fscore.domain.slices import SliceRecord
+from fscore.meta.engine import MetaEngine
 from fscore.meta.engines.sql import chores, scans
 from fscore.meta.engines.sql.connections import Connections, Link, Row
 from fscore.meta.engines.sql.dialects import Dialect, Place, Sqlite
 from fscore.meta.engines.sql.rows import attr_of, edge_of, records_of, unpack_pairs
 from fscore.meta.engines.sql.statements import Statements, create_all, statements
 from fscore.meta.engines.sql.txn import SqlTxn, SqlView
-from fscore.meta.txn import Counter, DirStat, Edge, MetaEngine, MetaTxn, MetaView, Session
+from fscore.meta.records import Counter, DirStat, Edge, Session
+from fscore.meta.txn import MetaTxn, MetaView
 from fscore.runtime.clock import Clock, SystemClock
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from typing import Final
 from fscore.domain.attr import Attr, Kind
 from fscore.domain.errors import CorruptError
 from fscore.domain.slices import SliceRecord, unpack
-from fscore.meta.txn import Edge
+from fscore.meta.records import Edge
 
 NODE_COLUMNS: Final = (
     "inode", "type", "flags", "mode", "uid", "gid", "atime", "mtime", "ctime", "atimensec", "mtimensec", "ctimensec",

@@ -14,7 +14,7 @@ from fscore.domain.slices import RECORD, SliceRecord, pack
 from fscore.meta.engines.sql.connections import Link
 from fscore.meta.engines.sql.rows import KINDS, acl_rule, attr_of, changes, edge_of, pack_pairs, records_of, row_of
 from fscore.meta.engines.sql.statements import Statements
-from fscore.meta.txn import DirStat, Edge, Usage, Want
+from fscore.meta.records import DirStat, Edge, Usage, Want
 
 SPACE = "usedSpace"
 INODES = "totalInodes"

@@ -1,0 +1,93 @@
+"""What the records of a tree look like to the semantics, and how a read to come is announced.
+
+Formats and units: volume-format.md 2.2 (Redis) and 3.2 (SQL). Sizes are bytes, times nanoseconds, unless a name says
+otherwise; names, targets and xattr values are bytes.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+from fscore.domain.attr import Kind
+
+
+class Edge(NamedTuple):
+    """What a directory entry says: the node's type and number."""
+
+    kind: Kind
+    ino: int
+
+
+class Counter(enum.Enum):
+    """Counters that hand out numbers. Values are the names that both engines store."""
+
+    INODE = "nextInode"
+    SLICE = "nextChunk"
+    SESSION = "nextSession"
+    TRASH = "nextTrash"
+
+
+class DirStat(NamedTuple):
+    """Usage of a directory's direct children (volume-format.md 2.10)."""
+
+    length: int
+    space: int
+    inodes: int
+
+
+class Usage(NamedTuple):
+    """Totals of a volume: charged bytes and inodes."""
+
+    space: int
+    inodes: int
+
+
+class Session(NamedTuple):
+    """One connected client: number, expiry in unix seconds, and the JSON that describes it."""
+
+    sid: int
+    expires: int
+    info: bytes
+
+
+class Want(NamedTuple):
+    """A read to come. `kind` is the name of the reading method, `key` its arguments."""
+
+    kind: str
+    key: tuple[int | bytes, ...]
+
+
+def want_node(ino: int) -> Want:
+    """`node(ino)` will be read."""
+    return Want("node", (ino,))
+
+
+def want_edge(parent: int, name: bytes) -> Want:
+    """`edge(parent, name)` will be read."""
+    return Want("edge", (parent, name))
+
+
+def want_chunk(ino: int, index: int) -> Want:
+    """`chunk(ino, index)` will be read."""
+    return Want("chunk", (ino, index))
+
+
+def want_xattrs(ino: int) -> Want:
+    """`xattrs(ino)` will be read."""
+    return Want("xattrs", (ino,))
+
+
+def want_parents(ino: int) -> Want:
+    """`parents(ino)` will be read."""
+    return Want("parents", (ino,))
+
+
+def want_symlink(ino: int) -> Want:
+    """`symlink(ino)` will be read."""
+    return Want("symlink", (ino,))
+
+
+def want_has_entries(ino: int) -> Want:
+    """`has_entries(ino)` will be read."""
+    return Want("has_entries", (ino,))
