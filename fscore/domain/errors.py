@@ -127,6 +127,13 @@ class TooLarge(FsError):
     says = "file too large"
 
 
+class PastEnd(FsError):
+    """ENXIO: a seek for data or a hole where there is none any more."""
+
+    code = errno.ENXIO
+    says = "nothing from there to the end of the file"
+
+
 class TooManyLinks(FsError):
     """ELOOP: more symbolic links than a path may have."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -17,6 +17,7 @@ from fscore.meta.service import MetaService
 from fscore.runtime.buffer import Buffer
 from fscore.runtime.clock import Clock
 from fscore.runtime.threads import Pool, Ticker
+from fscore.vfs import space
 from fscore.vfs.budget import Budget
 from fscore.vfs.collector import Collected, Collector
 from fscore.vfs.compose import Composed, Composer, InodePiece, SharedPiece
@@ -24,6 +25,8 @@ from fscore.vfs.handles import ACCESS, Handle, Handles, OpenFile
 from fscore.vfs.readahead import ReadAhead
 from fscore.vfs.reader import ATTR_TTL, FileReader
 from fscore.vfs.writer import FileWriter
+
+T = TypeVar("T")
 
 FINISH_S: Final = 10.0
 """How long a client that goes spends on deleting the objects of files that it removed."""
@@ -107,9 +110,7 @@ class Vfs:
 
     def write(self, fh: int, offset: int, data: Buffer) -> int:
         """Take bytes at `offset`, or at the end through an append handle. Durable after flush."""
-        handle = self._handles.get(fh)
-        if not handle.writable:
-            raise BadHandle("the file is open for reading only")
+        handle = self._writable(fh)
         if offset < 0:
             raise Invalid(f"offset {offset}")
         writer = self._writer(handle.file)
@@ -161,19 +162,36 @@ class Vfs:
 
     def truncate(self, who: Caller, ino: int, length: int, *, checked: bool = False) -> Attr:
         """Set a file's length; what was written before is committed first. `checked`: a handle carries permission."""
-        self.settle(ino)
-        attr = self.meta.truncate(who, ino, length, checked=checked)
-        file = self._handles.file(ino)
-        if file is not None:
-            file.reader.committed(attr)
-        return attr
+        return self._change(ino, lambda: self.meta.truncate(who, ino, length, checked=checked))
 
     def truncate_open(self, fh: int, length: int) -> Attr:
         """As truncate, by a handle that may write; the mode of the file does not matter any more."""
-        handle = self._handles.get(fh)
-        if not handle.writable:
-            raise BadHandle("the file is open for reading only")
+        handle = self._writable(fh)
         return self.truncate(handle.who, handle.file.ino, length, checked=True)
+
+    def fallocate(self, fh: int, mode: int, offset: int, length: int) -> Attr:
+        """fallocate(2) through a handle that may write: 0 extends, 1 keeps the size, 3 punches, 16 and 17 zero."""
+        handle = self._writable(fh)
+        ino = handle.file.ino
+        return self._change(ino, lambda: self.meta.fallocate(handle.who, ino, mode, offset, length, checked=True))
+
+    def seek(self, fh: int, offset: int, whence: int) -> int:
+        """Where data (3) or a hole (4) begins at or after `offset`, what this process wrote counted. PastEnd: none."""
+        file = self._handles.get(fh).file
+        self.settle(file.ino)
+        return space.seek(self.meta, file.ino, file.length(), offset, whence)
+
+    def copy_file_range(self, fh_in: int, off_in: int, fh_out: int, off_out: int, length: int) -> int:
+        """Share a range of one open file with another, holes too; returns the bytes, clipped to the source's end."""
+        source, target = self._handles.get(fh_in), self._writable(fh_out)
+        if not source.readable or target.append:
+            raise BadHandle("a copy goes from a handle that reads to one that writes and does not append")
+        self.settle(source.file.ino)
+        ino = target.file.ino
+        return self._change(
+            ino,
+            lambda: self.meta.copy_file_range(target.who, source.file.ino, off_in, ino, off_out, length, checked=True),
+        )
 
     def compose(self, who: Caller, ino: int, pieces: Sequence[InodePiece]) -> Composed:
         """Fill a new, empty file with ranges of others, new bytes and zeros."""
@@ -247,6 +265,36 @@ class Vfs:
         else:
             file.reader.update(attr)
         return self._handles.add(who, file, flags, ReadAhead(self._options.read_ahead))
+
+    def _writable(self, fh: int) -> Handle:
+        handle = self._handles.get(fh)
+        if not handle.writable:
+            raise BadHandle("the file is open for reading only")
+        return handle
+
+    def _change(self, ino: int, change: Callable[[], T]) -> T:
+        """Change a file's records past the writer: what was written before is committed first, readers look again.
+
+        No write of this process comes in between.
+        """
+        file = self._handles.file(ino)
+        if file is None:
+            return change()
+        try:
+            if file.writer is None:
+                result = change()
+            else:
+                with file.writer.lock:
+                    file.writer.flush()
+                    result = change()
+        except BaseException:
+            file.reader.invalidate()
+            raise
+        if isinstance(result, Attr):
+            file.reader.committed(result)
+        else:
+            file.reader.invalidate()
+        return result
 
     def _readable(self, fh: int, offset: int, size: int) -> Handle:
         handle = self._handles.get(fh)

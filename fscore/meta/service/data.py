@@ -10,7 +10,7 @@ from fscore.domain.errors import Invalid, IsADir, NoAttribute, NotPermitted
 from fscore.domain.geometry import CHUNK
 from fscore.domain.ids import TRASH
 from fscore.domain.slices import SliceRecord, overlay
-from fscore.meta.ops import change, data
+from fscore.meta.ops import change, data, space
 from fscore.meta.ops.change import XattrMode
 from fscore.meta.ops.check import READ, WRITE
 from fscore.meta.ops.data import FreshSlice, Part, Piece, SliceRange
@@ -75,20 +75,33 @@ class Data(Names):
         _check_records(records)
         return self._run(_ROOT, lambda work: data.write(work, ino, index, records, mtime_ns, new_length=new_length))
 
-    def compose(self, who: Caller, ino: int, offset: int, pieces: Sequence[Piece]) -> Attr:
+    def fallocate(self, who: Caller, ino: int, mode: int, offset: int, length: int, *, checked: bool = False) -> Attr:
+        """fallocate(2): extend, punch or zero a range; `checked` when an open handle carries the permission."""
+        return self._run(who, lambda work: space.fallocate(work, ino, mode, offset, length, checked=checked))
+
+    def chunk_indexes(self, ino: int, first: int, stop: int) -> list[int]:
+        """Indexes in [first, stop) of the chunks that hold any record, ascending: the others are holes."""
+        self._check_alive()
+        with self.engine.view() as view:
+            return view.chunk_indexes(ino, first, stop)
+
+    def compose(self, who: Caller, ino: int, offset: int, pieces: Sequence[Piece], *, checked: bool = False) -> Attr:
         """Lay ranges of files, fresh slices and holes one after the other from `offset`; moves references only.
 
-        One transaction per chunk of the target. Raises Invalid when a range lies outside its source.
+        One transaction per chunk of the target. Raises Invalid when a range lies outside its source. `checked`:
+        open handles carry the permission to read the sources and to write the target.
         """
-        attr, _ = self._compose(who, ino, offset, pieces)
+        attr, _ = self._compose(who, ino, offset, pieces, checked=checked)
         return attr
 
-    def _compose(self, who: Caller, ino: int, offset: int, pieces: Sequence[Piece]) -> tuple[Attr, int]:
+    def _compose(
+        self, who: Caller, ino: int, offset: int, pieces: Sequence[Piece], *, checked: bool = False
+    ) -> tuple[Attr, int]:
         data.check_pieces(offset, pieces)
         self._check_sources(pieces)
         attr, records, declared = None, 0, frozenset[int]()
         for index, parts in data.by_target_chunk(offset, pieces):
-            attr, added = self._lay(who, ino, index, parts, declared)
+            attr, added = self._lay(who, ino, index, parts, declared, checked=checked)
             records += added
             declared |= {part.piece.id for part in parts if isinstance(part.piece, FreshSlice)}
         return (self._node(ino) if attr is None else attr), records
@@ -104,11 +117,13 @@ class Data(Names):
             data.check_range(attr, piece)
 
     def _lay(
-        self, who: Caller, ino: int, index: int, parts: Sequence[Part], declared: frozenset[int]
+        self, who: Caller, ino: int, index: int, parts: Sequence[Part], declared: frozenset[int], *, checked: bool
     ) -> tuple[Attr, int]:
-        return self._run(who, lambda work: data.compose(work, ino, index, parts, declared))
+        return self._run(who, lambda work: data.compose(work, ino, index, parts, declared, checked=checked))
 
-    def copy_file_range(self, who: Caller, src: int, soff: int, dst: int, doff: int, length: int) -> int:
+    def copy_file_range(
+        self, who: Caller, src: int, soff: int, dst: int, doff: int, length: int, *, checked: bool = False
+    ) -> int:
         """Share a range of one file with another; returns the bytes, clipped to the end of the source."""
         if soff < 0 or doff < 0 or length < 0:
             raise Invalid("a negative offset or length")
@@ -118,7 +133,7 @@ class Data(Names):
         if src == dst and soff < doff + length and doff < soff + length and length:
             raise Invalid("the ranges overlap")
         if length:
-            self.compose(who, dst, doff, [SliceRange(src, soff, length)])
+            self.compose(who, dst, doff, [SliceRange(src, soff, length)], checked=checked)
         return length
 
     def getxattr(self, ino: int, name: bytes) -> bytes:
