@@ -2,6 +2,23 @@
 
 A dialect is listed in `engine.DIALECTS` by URL scheme. PostgreSQL and MySQL are further classes here, no other module
 knows a database by name.
+
+How to write a statement that runs on SQLite, PostgreSQL and MySQL:
+
+* SQLAlchemy Core over `tables.Tables`, compiled by `Statements.compiled` with the order of its parameters; columns are
+  always named (no `SELECT *`, no whole-row update). Core quotes names (`group`, `key`); never write SQL text by hand.
+* Upsert: `Dialect.upsert`, `upsert_set`, `insert_absent`; the refused value is `Dialect.excluded`. Always say the keys
+  of the unique index meant. Joining bytes: `Dialect.concat`; bytes for a text column: `Dialect.as_text`.
+* Numbers in the text are `ZERO` and `ONE` (or `sa.literal_column`), not Python ints, which become parameters. A LIMIT
+  is `.limit(p("n")).offset(ZERO)`. Integers are signed 64 (I64) or signed 32 bit (I32); 64-bit lock owners are stored
+  as two's complement. Blobs are bound as bytes, text as `str`; both come back as bytes.
+* In a reader of `SqlView`/`SqlTxn` use `self._link.one` and `.all` with a plain SELECT: on servers the engine reads
+  without locks and compares each such read at commit, with the rows locked; `for_update` is not wanted there. A SELECT
+  whose rows have no natural order needs ORDER BY, else the comparison fails for nothing.
+* An intent of `SqlTxn` is `self._link.run`, whose count is not known on servers (intents go out with the commit):
+  what must have hit a row is `self._link.must`. Relative updates (`column + ?`) wherever others may write the row too.
+* In `chores` (functions over a link, inside `SqlEngine._write`) statements run one by one: there a read that decides a
+  write is locked by `Dialect.for_update`, and `run` returns the count of rows matched.
 """
 
 from __future__ import annotations
