@@ -20,6 +20,7 @@ from fscore.domain.errors import CorruptError, NotFound
 from fscore.domain.geometry import by_chunk
 from fscore.domain.slices import SliceRecord, clip
 from fscore.meta.service import MetaService
+from fscore.runtime.buffer import Buffer
 from fscore.runtime.clock import Clock
 from fscore.runtime.threads import Pool
 
@@ -124,6 +125,25 @@ class FileReader:
             self._fill_again(offset, buffer[:count])
         return count
 
+    def peek(self, offset: int, length: int) -> Buffer | None:
+        """As read, from what is in memory and fresh; None when anything would have to be asked for."""
+        if self._clock.monotonic() >= self._fresh_until:
+            return None
+        length = min(length, self._attr.length - offset)
+        if length <= 0:
+            return b""
+        parts: list[Buffer] = []
+        for index, pos, part in by_chunk(offset, length):
+            view = self._views.get(index)
+            if view is None:
+                return None
+            for piece in clip(view, pos, part):
+                found = self._peek_piece(piece)
+                if found is None:
+                    return None
+                parts.append(found)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
     def pieces(self, offset: int, length: int) -> list[SliceRecord]:
         """What lies under a range, `pos` counted from `offset`."""
         found: list[SliceRecord] = []
@@ -186,6 +206,11 @@ class FileReader:
             self._blocks.read_into(piece.id, piece.size, piece.off, target)
         else:
             target[:] = bytes(piece.length)
+
+    def _peek_piece(self, piece: SliceRecord) -> Buffer | None:
+        if not piece.id:
+            return bytes(piece.length)
+        return self._blocks.peek(piece.id, piece.size, piece.off, piece.length)
 
     def _fill_again(self, offset: int, buffer: memoryview) -> None:
         """The patient way: views read again before every try."""

@@ -101,6 +101,19 @@ class Vfs:
         self._look_ahead(handle, offset, len(data))
         return data
 
+    def peek(self, fh: int, offset: int, size: int) -> Buffer | None:
+        """As read, from what is in memory and fresh, often without a copy; None, at once, when read() would wait."""
+        handle = self._handles.get(fh)
+        writer = handle.file.writer
+        if not handle.readable or offset < 0 or size < 0 or (writer is not None and writer.dirty):
+            return None
+        data = handle.file.reader.peek(offset, size)
+        if data:
+            ahead = handle.ahead.plan(offset, len(data))
+            if ahead is not None:
+                self._pool.submit(handle.file.reader.prefetch, *ahead)
+        return data
+
     def read_into(self, fh: int, offset: int, buffer: memoryview) -> int:
         """Fill a buffer from `offset`; returns the bytes read, fewer at the end of the file."""
         handle = self._readable(fh, offset, len(buffer))

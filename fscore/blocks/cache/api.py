@@ -26,6 +26,10 @@ class BlockCache(Protocol):
         """Fill `buffer` from `off` of a block; False (and `buffer` undefined) if the block is not here."""
         ...
 
+    def peek(self, key: str, off: int, length: int) -> Buffer | None:
+        """As get, from what can be read without waiting for a disk or a peer; the caller only looks at the bytes."""
+        ...
+
     def put(self, key: str, data: Buffer) -> None:
         """Keep a whole block, if there is room. `data` may be kept as it is when it is `bytes`."""
         ...
@@ -63,6 +67,10 @@ class NoCache:
     def get_into(self, key: str, off: int, buffer: memoryview) -> bool:
         """Nothing."""
         return False
+
+    def peek(self, key: str, off: int, length: int) -> Buffer | None:
+        """Nothing."""
+        return None
 
     def put(self, key: str, data: Buffer) -> None:
         """Not kept."""

@@ -18,7 +18,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from fscore.blocks.cache.sums import PIECE, WIDTH, matches, trailer, trailer_size
+from fscore.blocks.cache.opened import OpenBlock, OpenBlocks
+from fscore.blocks.cache.sums import trailer, trailer_size
 from fscore.domain.errors import SettingError
 from fscore.runtime import log
 from fscore.runtime.buffer import Buffer, as_view
@@ -30,7 +31,6 @@ _MARK: Final = ".fscore"
 _STALE_TEMP_S: Final = 3600
 _LOOK_EVERY_S: Final = 1.0  # between two looks at the disk's free space
 _RESCAN_S: Final = 600.0  # between two looks at what other processes did
-_OPEN: Final = os.O_RDONLY | os.O_CLOEXEC
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 logger = log.get(__name__)
@@ -57,6 +57,7 @@ class DiskCache:
         self._lock = threading.Lock()
         self._index: OrderedDict[str, int] = OrderedDict()
         self._used = 0
+        self._opened = OpenBlocks()
         self._numbers = itertools.count(1)
         self._pool = Pool("cache-index", 1)
         self._scanned = threading.Event()
@@ -77,18 +78,14 @@ class DiskCache:
         size = _size_of(key)
         if size is None or length <= 0 or off + length > size:
             return None
-        start = off // PIECE * PIECE
         found: list[bytes] = []
 
-        def read(fd: int) -> bool:
-            block = _read_pieces(fd, size, start, off + length)
-            found.extend(block)
-            return bool(block)
+        def read(block: OpenBlock) -> bool:
+            data = block.read(off, length)
+            found.extend(() if data is None else (data,))
+            return data is not None
 
-        if not self._checked(key, size, length, read):
-            return None
-        block = found[0]
-        return block if len(block) == length else block[off - start : off - start + length]
+        return found[0] if self._checked(key, size, length, read) else None
 
     def get_into(self, key: str, off: int, buffer: memoryview) -> bool:
         """Part of a block straight into `buffer`, checked."""
@@ -96,7 +93,19 @@ class DiskCache:
         length = len(buffer)
         if size is None or not length or off + length > size:
             return False
-        return self._checked(key, size, length, lambda fd: _read_into(fd, size, off, buffer))
+        return self._checked(key, size, length, lambda block: bool(block.read_into(off, buffer)))
+
+    def peek(self, key: str, off: int, length: int) -> Buffer | None:
+        """Part of a block whose file is open and in the page cache, checked; else None, at once."""
+        block = self._opened.get(key)
+        if block is None or length <= 0 or off + length > block.size:
+            return None
+        data = bytearray(length)
+        if not block.read_into(off, memoryview(data), wait=False):
+            return None  # a damaged one is for `get` to drop
+        self._touch(key, block.size)
+        self._metrics.add("cache.disk.peek.bytes", length)
+        return data
 
     def put(self, key: str, data: Buffer) -> None:
         """Write a block beside and rename it into place; what goes wrong is counted, never raised."""
@@ -135,6 +144,7 @@ class DiskCache:
 
     def drop(self, key: str) -> None:
         """Remove the file."""
+        self._opened.drop(key)
         with contextlib.suppress(OSError):
             os.unlink(self._raw + key)  # noqa: PTH108
         self._forget(key)
@@ -143,31 +153,33 @@ class DiskCache:
         """Nothing waits here."""
 
     def close(self) -> None:
-        """Join the index thread; the files stay."""
+        """Join the index thread, close the files; they stay."""
         self._scanned.set()
         self._pool.close()
+        self._opened.clear()
 
-    def _checked(self, key: str, size: int, length: int, read: Callable[[int], bool]) -> bool:
-        """Open the file and let `read` take from it what is sound; drop the file if it is not."""
+    def _checked(self, key: str, size: int, length: int, read: Callable[[OpenBlock], bool]) -> bool:
+        """Let `read` take from the block's file what is sound; drop the file if it is not."""
         start = self._clock.monotonic()
+        block = self._opened.get(key)
+        if block is None:
+            try:
+                block = OpenBlock(self._raw + key, size)
+            except OSError:
+                self._forget(key)
+                self._metrics.add("cache.disk.miss")
+                return False
         try:
-            fd = os.open(self._raw + key, _OPEN)
-        except OSError:
-            self._forget(key)
-            self._metrics.add("cache.disk.miss")
-            return False
-        try:
-            sound = read(fd)
+            sound = read(block)
         except OSError as error:
             logger.warning("cached block %s cannot be read: %s", key, error)
             sound = False
-        finally:
-            os.close(fd)
         if not sound:
             self._metrics.add("cache.disk.corrupt")
             logger.warning("cached block %s is damaged; it is fetched again", key)
             self.drop(key)
             return False
+        self._opened.put(key, block)
         self._touch(key, size)
         self._metrics.observe("cache.disk.hit", self._clock.monotonic() - start)
         self._metrics.add("cache.disk.hit.bytes", length)
@@ -214,6 +226,7 @@ class DiskCache:
                     return
                 key, total = self._index.popitem(last=False)
                 self._used -= total
+            self._opened.drop(key)
             with contextlib.suppress(OSError):  # a scan may have listed what was evicted meanwhile: nothing to count
                 os.unlink(self._raw + key)  # noqa: PTH108
                 self._metrics.add("cache.disk.evicted")
@@ -260,54 +273,6 @@ class DiskCache:
                                 yield max(found.st_atime, found.st_mtime), key, found.st_size
             except OSError:
                 continue
-
-
-def _read_pieces(fd: int, size: int, start: int, stop: int) -> list[bytes]:
-    """The whole pieces from `start` to beyond `stop`, as one value in a list; nothing if they are not sound."""
-    if os.fstat(fd).st_size != size + trailer_size(size):
-        return []
-    last = -(-stop // PIECE)
-    end = min(size, last * PIECE)
-    block = os.pread(fd, end - start, start)
-    kept = os.pread(fd, WIDTH * (last - start // PIECE), size + WIDTH * (start // PIECE))
-    return [block] if len(block) == end - start and matches([memoryview(block)], kept) else []
-
-
-def _read_into(fd: int, size: int, off: int, buffer: memoryview) -> bool:
-    """Read the pieces that cover the range, around `buffer` where it is not aligned, and check them."""
-    length = len(buffer)
-    whole = size + trailer_size(size)
-    if os.fstat(fd).st_size != whole:
-        return False
-    first, last = off // PIECE, -(-(off + length) // PIECE)
-    start, end = first * PIECE, min(size, last * PIECE)
-    parts = [buffer]
-    if off > start:
-        parts.insert(0, memoryview(bytearray(off - start)))
-    if end > off + length:
-        parts.append(memoryview(bytearray(end - off - length)))
-    kept = bytearray(WIDTH * (last - first))
-    if end == size and first == 0:
-        return _fill(fd, [*parts, memoryview(kept)], start) and matches(parts, kept)
-    read = _fill(fd, parts, start) and _fill(fd, [memoryview(kept)], size + WIDTH * first)
-    return read and matches(parts, kept)
-
-
-def _fill(fd: int, parts: list[memoryview], offset: int) -> bool:
-    wanted = sum(map(len, parts))
-    got = os.preadv(fd, parts, offset)
-    while got < wanted:
-        rest = got
-        left: list[memoryview] = []
-        for part in parts:
-            if rest < len(part):
-                left.append(part[rest:])
-            rest = max(0, rest - len(part))
-        n = os.preadv(fd, left, offset + got)
-        if n == 0:
-            return False
-        got += n
-    return True
 
 
 def _create(temp: str) -> int:

@@ -39,6 +39,13 @@ class MemoryCache:
         buffer[:] = memoryview(block)[off : off + len(buffer)]
         return True
 
+    def peek(self, key: str, off: int, length: int) -> Buffer | None:
+        """Part of a block, as a view of it."""
+        block = self._find(key)
+        if block is None or off + length > len(block):
+            return None
+        return memoryview(block)[off : off + length]
+
     def put(self, key: str, data: Buffer) -> None:
         """Keep a block; `bytes` are kept as they are, anything else is copied."""
         if not self.keeps(len(data)):

@@ -40,8 +40,3 @@ def trailer(block: memoryview) -> bytes:
     """The trailer of a whole block."""
     values = sums([block])
     return struct.pack(f">{len(values)}I", *values)
-
-
-def matches(parts: Sequence[memoryview], kept: bytes | bytearray) -> bool:
-    """Whether the bytes in `parts` have the sums in `kept`."""
-    return sums(parts) == struct.unpack(f">{len(kept) // WIDTH}I", kept)

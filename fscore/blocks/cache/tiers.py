@@ -57,6 +57,16 @@ class Tiers:
             return True
         return self._disk.get_into(key, off, buffer)
 
+    def peek(self, key: str, off: int, length: int) -> Buffer | None:
+        """From memory, from what waits to be written, or from the page cache."""
+        found = self._memory.peek(key, off, length)
+        if found is None:
+            block = self._waiting.get(key)
+            if block is None:
+                return self._disk.peek(key, off, length)
+            found = memoryview(block)[off : off + length] if off + length <= len(block) else None
+        return found
+
     def put(self, key: str, data: Buffer) -> None:
         """In memory now, on the disk soon; the caller writes itself when too much waits already."""
         block = bytes(data)

@@ -302,3 +302,34 @@ def test_a_block_whose_length_is_not_its_keys_is_not_kept(make: Make) -> None:
     cache.put("juicefs_uuid", b"x")
     assert not cache.contains(key(1))
     assert cache.used == 0
+
+
+def test_a_peek_answers_from_open_files_only_and_checks_them(make: Make, tmp_path: Path) -> None:
+    cache = make()
+    data = os.urandom(SIZE)
+    cache.put(key(1), data)
+    assert cache.peek(key(1), 5, 100) is None, "nobody has opened it yet"
+    assert cache.get(key(1), 0, 10) == data[:10]
+    assert cache.peek(key(1), 33_000, 300) == data[33_000:33_300]
+    assert cache.peek(key(1), SIZE - 5, 6) is None
+    with path_of(tmp_path, 1).open("r+b") as file:
+        file.seek(40_000)
+        file.write(b"\0" if data[40_000] else b"\1")
+    assert cache.peek(key(1), 39_000, 2000) is None
+    assert cache.peek(key(1), 0, 100) == data[:100]
+    assert cache.get(key(1), 39_000, 2000) is None
+    assert not path_of(tmp_path, 1).exists()
+
+
+def test_open_files_of_dropped_blocks_are_let_go(make: Make) -> None:
+    ours, theirs = make(), make()
+    ours.put(key(1), b"x" * SIZE)
+    assert ours.get(key(1), 0, 1) == b"x"
+    theirs.drop(key(1))
+    assert ours.peek(key(1), 0, 1) is None
+    for number in range(2, 40):
+        ours.put(key(number), b"y" * SIZE)
+        assert ours.get(key(number), 0, 1) == b"y"
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    ours.close()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before - 38
