@@ -200,6 +200,11 @@ class BlockStore:
         told.finish(task)
         return WarmReport(cached=cached, fetched=fetched, failed=failed)
 
+    def evict(self, extents: Iterable[Extent]) -> None:
+        """Drop the blocks under these extents from the cache."""
+        for key in self._blocks_of(extents):
+            self.cache.drop(key)
+
     def close(self) -> None:
         """Wait for what runs, join the threads, close the cache. The object store stays open."""
         self._ahead.close()

@@ -206,7 +206,7 @@ class _Talk:
             length = int.from_bytes(self._pending[4:8], "big") if len(self._pending) >= 8 else 0
             if len(self._pending) < 8 + length:
                 return None
-            message, self._pending = self._pending, b""
+            message, self._pending = self._pending[: 8 + length], self._pending[8 + length :]
             self._data += message  # reading goes on where writing ended
             self._running += 1
             return message
