@@ -15,7 +15,8 @@ from typing import Literal
 import pytest
 import redis
 
-from fscore.meta.engines.redis.link import Address, Answer, Command, Link, LostError
+from fscore.meta.engines.redis.address import Address
+from fscore.meta.engines.redis.link import Answer, Command, Link, LostError
 from fscore.runtime.clock import FakeClock
 
 BINARY = "/usr/bin/redis-server"
@@ -96,6 +97,7 @@ class CutLink(Link):
         if self.when == "after":
             super()._trip(commands)
         self.meanwhile()
+        self.master.doubt(ConnectionError(), self.master.generation, "")
         raise LostError(f"cut {self.when} trip {self.made}")
 
 

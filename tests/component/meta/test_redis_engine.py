@@ -21,11 +21,13 @@ from fscore.domain.ids import ROOT
 from fscore.domain.setting import Setting
 from fscore.domain.slices import SliceRecord
 from fscore.meta.engine import SupportsResolve
+from fscore.meta.engines.redis.address import Address
 from fscore.meta.engines.redis.codec import encode_attr
 from fscore.meta.engines.redis.engine import RedisEngine, open_redis
 from fscore.meta.engines.redis.keys import Keys
-from fscore.meta.engines.redis.link import Address, Link
-from fscore.meta.records import Edge, want_edge, want_node
+from fscore.meta.engines.redis.link import Link
+from fscore.meta.engines.redis.marks import KEPT_S, Marks
+from fscore.meta.records import Counter, Edge, want_edge, want_node
 from fscore.meta.service import MetaService
 from fscore.meta.txn import MetaTxn
 from fscore.runtime.clock import FakeClock
@@ -313,21 +315,62 @@ def test_a_commit_cut_before_another_client_wrote_runs_again(
         assert view.node(1) == msgspec.structs.replace(ROOT_ATTR, nlink=3, mtime_ns=2)
 
 
-def test_an_outcome_that_nobody_can_tell_is_said(cutting: tuple[RedisEngine, CutLink], other: RedisEngine) -> None:
-    client, link = cutting
-    link.cut_next("after", lambda: other.transact(bump))
-    with pytest.raises(UnavailableError, match="unknown"):
-        client.transact(bump)
-
-
-def test_a_write_without_a_compared_record_is_not_repeated(
-    cutting: tuple[RedisEngine, CutLink], raw: redis.Redis
+def test_a_commit_cut_after_it_was_done_is_known_whatever_others_wrote(
+    cutting: tuple[RedisEngine, CutLink], other: RedisEngine, raw: redis.Redis
 ) -> None:
     client, link = cutting
-    link.cut_next("after")
-    with pytest.raises(UnavailableError, match="unknown"):
-        client.transact(lambda t: t.append(51, 0, [SliceRecord(0, 1, 1, 0, 1)]))
+    link.cut_next("after", lambda: other.transact(bump))
+    client.transact(bump)
+    with client.view() as view:
+        assert view.node(1) == msgspec.structs.replace(ROOT_ATTR, nlink=4, mtime_ns=1)
+    link.cut_next("before", lambda: other.transact(create(b"b", 60)))
+    assert client.transact(create(b"a", 51)) == 51
+    assert raw.get("totalInodes") == b"3"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_write_without_a_compared_record_happens_once(
+    cutting: tuple[RedisEngine, CutLink], raw: redis.Redis, when: Literal["before", "after"]
+) -> None:
+    client, link = cutting
+    link.cut_next(when)
+    client.transact(lambda t: t.append(51, 0, [SliceRecord(0, 1, 1, 0, 1)]))
     assert raw.llen("c51_0") == 1
+
+
+def test_marks_of_transactions_go_away_by_themselves(engine: RedisEngine, raw: redis.Redis) -> None:
+    engine.transact(create(b"a", 2))
+    engine.transact(create(b"b", 3))
+    marks = list(raw.scan_iter("F*"))
+    assert len(marks) == 1, "one for each transaction that is under way at once"
+    assert 0 < raw.ttl(marks[0]) <= KEPT_S
+
+
+def test_a_forked_child_has_marks_of_its_own() -> None:
+    marks = Marks(Keys())
+    key, number = marks.take()
+    marks.give(key)
+    marks._pid = -1
+    again, later = marks.take()
+    assert again != key
+    assert later > number
+
+
+def test_numbers_that_a_lost_master_gave_away_are_not_given_again(
+    cutting: tuple[RedisEngine, CutLink], other: RedisEngine, raw: redis.Redis
+) -> None:
+    client, link = cutting
+    assert client.reserve(Counter.SLICE, 10) == range(1, 11)
+
+    def lost() -> None:
+        raw.delete("nextchunk")
+
+    link.cut_next("before", lost)
+    client.load_setting()
+    assert raw.get("nextchunk") == b"10", "told to the server that came back, before anything else"
+    lost()
+    assert client.reserve(Counter.SLICE, 10) == range(11, 21)
+    assert other.reserve(Counter.SLICE, 1) == range(21, 22)
 
 
 def test_a_server_that_comes_back(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -359,7 +402,9 @@ def test_nobody_answers(tmp_path: Path) -> None:
     ("url", "words"),
     [
         ("redis://localhost:1/x", "no database number"),
-        ("redis://master,s1,s2:26379/1", "Sentinel"),
+        ("redis://localhost:x/1", "names no server"),
+        ("redis://[::1/1", "names no server"),
+        ("redis://localhost/1?wait-replicas=two", "number of replicas"),
     ],
 )
 def test_a_wrong_url_is_refused_in_one_line(url: str, words: str) -> None:

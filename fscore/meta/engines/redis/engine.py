@@ -11,14 +11,18 @@ from typing import Any, Final, TypeVar
 
 from fscore.domain.attr import Attr, Entry
 from fscore.domain.errors import SettingError, UnavailableError
+from fscore.domain.quota import Quota, QuotaKey, QuotaKind
 from fscore.domain.slices import SliceRecord
 from fscore.meta.engine import MetaEngine
-from fscore.meta.engines.redis import chores, scans, scripts, server
+from fscore.meta.engines.redis import chores, quotas, scans, scripts, server
+from fscore.meta.engines.redis.address import Address, Form
 from fscore.meta.engines.redis.codec import decode_attr, decode_entry, encode_attr, unpack_pairs
 from fscore.meta.engines.redis.commit import commit
 from fscore.meta.engines.redis.dead import SWEEP_GATE, DeadSlices
 from fscore.meta.engines.redis.keys import Keys, delayed_field, delfile_member, ref_field
-from fscore.meta.engines.redis.link import Address, Link, LostError
+from fscore.meta.engines.redis.link import ClusterNodeError, Command, Link, LostError
+from fscore.meta.engines.redis.marks import Marks
+from fscore.meta.engines.redis.masters import Clustered, Single
 from fscore.meta.engines.redis.recall import Read, Recall
 from fscore.meta.engines.redis.txn import RedisTxn, RedisView
 from fscore.meta.records import Counter, DirStat, Edge, Session
@@ -43,6 +47,9 @@ class RedisEngine(MetaEngine):
         self._clock = clock or SystemClock()
         self._rng = rng or random.Random()  # noqa: S311 - spreads waits, keeps no secret
         self._recall = Recall()
+        self._marks = Marks(keys)
+        self._reserved: dict[bytes, int] = {}
+        link.greeting = self._greet
         self._dead = DeadSlices(link, keys)
         self._stripes = [threading.Lock() for _ in range(STRIPES)]
 
@@ -96,7 +103,7 @@ class RedisEngine(MetaEngine):
 
     def _commit(self, txn: RedisTxn) -> dict[Read, Any] | None:
         try:
-            now = commit(self._link, txn)
+            now = commit(self._link, txn, self._marks)
         except UnavailableError:
             self._dead.dropped(txn.writes)
             raise
@@ -135,11 +142,18 @@ class RedisEngine(MetaEngine):
     def reserve(self, counter: Counter, count: int) -> range:
         """Fresh numbers; the key holds the last one used. Ids 0 and 1 are no inodes (volume-format.md 2.3)."""
         least = 2 if counter is Counter.INODE else 1
+        key = self._keys.counter(counter)
         while True:
-            last = int(self._link.ask("INCRBY", self._keys.counter(counter), count))
+            floor = self._reserved.get(key, 0)
+            last = int(self._link.script(scripts.RESERVE, (key,), (count, floor), durable=True))
+            self._reserved[key] = max(last, self._reserved.get(key, 0))
             numbers = range(max(last - count + 1, least), last + 1)
             if numbers:
                 return numbers
+
+    def _greet(self) -> list[Command]:
+        """A new master may not know the numbers that the old one gave away last; nobody may get them again."""
+        return [("EVAL", scripts.RESERVE, 1, key, 0, last) for key, last in self._reserved.items()]
 
     def load_setting(self) -> bytes | None:
         """The setting."""
@@ -203,6 +217,10 @@ class RedisEngine(MetaEngine):
         """Store recomputed statistics."""
         keys = self._keys.dir_stats
         self._link.batch([("HSET", key, ino, number) for key, number in zip(keys, stat, strict=True)])
+
+    def load_quotas(self, *kinds: QuotaKind) -> dict[QuotaKey, Quota]:
+        """Every quota record of these kinds."""
+        return quotas.load(self._link, self._keys, kinds)
 
     def take_dead(self, limit: int = 1000) -> list[tuple[int, int]]:
         """Slices whose stored count is below zero: this client's; everybody's after it won the gate of that job."""
@@ -298,10 +316,23 @@ class RedisEngine(MetaEngine):
 
 def open_redis(url: str) -> RedisEngine:
     """The engine behind `redis://`, `rediss://` or `unix://`. Asks the server whether it is fit to keep a volume."""
-    link = Link(Address(url))
+    address = Address(url)
+    link = Link(address)
     try:
-        prefix = server.check(link)
+        if address.form is Form.SINGLE and _is_clustered(link):
+            link.close()
+            link = Link(address, Clustered(address))
+        if not isinstance(link.master, Single):
+            server.check(link)
     except BaseException:
         link.close()
         raise
-    return RedisEngine(link, Keys(prefix))
+    return RedisEngine(link, Keys(link.master.prefix))
+
+
+def _is_clustered(link: Link) -> bool:
+    """Whether the only server that was named is a node of a cluster."""
+    try:
+        return server.check(link)
+    except ClusterNodeError:
+        return True

@@ -17,6 +17,7 @@ import re
 from typing import Final
 
 from fscore.domain.errors import CorruptError
+from fscore.domain.quota import QuotaKind
 from fscore.meta.records import Counter
 
 COUNTERS: Final = {
@@ -29,6 +30,7 @@ GATES: Final = (
     "lastCleanupSessions", "lastCleanupFiles", "lastCleanupTrash", "nextCleanupSlices", "lastCleanupChangelog",
 )  # fmt: skip
 OTHER_COUNTERS: Final = ("usedSpace", "totalInodes", "aclMaxId", "krbTokenMaxId", *GATES)
+QUOTAS: Final = {QuotaKind.DIRECTORY: b"dir", QuotaKind.USER: b"user", QuotaKind.GROUP: b"group"}
 _REF: Final = re.compile(rb"k(\d+)_(\d+)")
 
 
@@ -51,10 +53,13 @@ class Keys:
         self.dir_space = prefix + b"dirUsedSpace"
         self.dir_inodes = prefix + b"dirUsedInodes"
         self.dir_stats = (self.dir_length, self.dir_space, self.dir_inodes)
-        self.dir_quota = (prefix + b"dirQuota", prefix + b"dirQuotaUsedSpace", prefix + b"dirQuotaUsedInodes")
-        self.user_quotas = (prefix + b"userQuota", prefix + b"groupQuota")
+        self._quotas = {
+            kind: (prefix + name + b"Quota", prefix + name + b"QuotaUsedSpace", prefix + name + b"QuotaUsedInodes")
+            for kind, name in QUOTAS.items()
+        }
         self.acl = prefix + b"acl"
         self.change_log = prefix + b"txnLog"
+        self.last_log = prefix + b"txnLastLog"
         self._node = prefix + b"i%d"
         self._dir = prefix + b"d%d"
         self._chunk = prefix + b"c%d_%d"
@@ -93,6 +98,22 @@ class Keys:
     def locked(self, sid: int) -> bytes:
         """Keys of the lock hashes that a session touched; they include the prefix."""
         return b"%blocked%d" % (self.prefix, sid)
+
+    def flock(self, ino: int) -> bytes:
+        """Locks of a file as a whole."""
+        return b"%blockf%d" % (self.prefix, ino)
+
+    def plock(self, ino: int) -> bytes:
+        """Locks of ranges of a file."""
+        return b"%blockp%d" % (self.prefix, ino)
+
+    def mark(self, client: bytes, place: int) -> bytes:
+        """A key of our own (capital F): the number of the last transaction that a client applied there."""
+        return b"%bF%b.%d" % (self.prefix, client, place)
+
+    def quota(self, kind: QuotaKind) -> tuple[bytes, bytes, bytes]:
+        """Limits, used space and used inodes of directories, users or groups."""
+        return self._quotas[kind]
 
     def counter(self, counter: Counter) -> bytes:
         """A counter that hands out numbers."""

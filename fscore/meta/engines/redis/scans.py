@@ -130,10 +130,10 @@ def sustained(link: Link, keys: Keys) -> Iterator[tuple[int, int]]:
 
 
 def walk(link: Link, keys: Keys, parent: int, names: Sequence[bytes]) -> list[tuple[int, Attr]]:
-    """The node of each name in turn. The script makes key names itself, so a cluster walks step by step."""
+    """The node of each name in turn; numbers that Lua cannot count to are followed step by step."""
     found: list[tuple[int, Attr]] = []
-    if not keys.prefix and names:
-        answer = link.script(WALK, (keys.dir(parent),), names)
+    if names:
+        answer = link.script(WALK, (keys.dir(parent),), (keys.prefix, *names))
         pairs = zip(answer[::2], answer[1::2], strict=False)
         found = [(decode_entry(entry).ino, decode_attr(raw)) for entry, raw in pairs]
         if len(answer) % 2 == 0:

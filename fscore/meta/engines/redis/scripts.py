@@ -8,6 +8,7 @@ comparisons, for each its kind and operands, then for each write its command, th
     L value   a list, joined, is this
     M n, n times field value   a hash is this
     E         a hash is empty         e         a hash is not
+    D value   no comparison: a string that is this tells that everything was done before
 
 Answer: 1 when everything was written; else, with nothing written, a list of (number of the comparison, the value there
 now) for those that failed. The value of a hash (M) is not sent.
@@ -40,6 +41,12 @@ for n = 1, compared do
   elseif kind == 'L' then
     now = table.concat(redis.call('LRANGE', key, 0, -1))
     same = now == ARGV[at]
+    at = at + 1
+  elseif kind == 'D' then
+    if redis.call('GET', key) == ARGV[at] then
+      return 1
+    end
+    same = true
     at = at + 1
   elseif kind == 'E' or kind == 'e' then
     now = redis.call('HLEN', key)
@@ -78,8 +85,8 @@ MOST_ARGUMENTS: Final = 4000
 """Arguments of one write: Lua's stack bounds what `unpack` may spread (8000)."""
 
 WALK: Final = """
-local found, dir = {}, KEYS[1]
-for n = 1, #ARGV do
+local found, prefix, dir = {}, ARGV[1], KEYS[1]
+for n = 2, #ARGV do
   local entry = redis.call('HGET', dir, ARGV[n])
   if not entry then
     break
@@ -90,7 +97,7 @@ for n = 1, #ARGV do
     break
   end
   local ino = string.format('%.0f', high * 4294967296 + low)
-  local attr = redis.call('GET', 'i' .. ino)
+  local attr = redis.call('GET', prefix .. 'i' .. ino)
   if not attr then
     found[#found] = nil
     break
@@ -99,12 +106,13 @@ for n = 1, #ARGV do
   if string.byte(entry, 1) ~= 2 then
     break
   end
-  dir = 'd' .. ino
+  dir = prefix .. 'd' .. ino
 end
 return found
 """
 """Names to (entry, attributes), one after the other. Numbers from 2^52 on are not exact in Lua: the answer then ends
-with an entry whose attributes the caller fetches. Makes the names of keys itself, so it is for a single server only."""
+with an entry whose attributes the caller fetches. ARGV = the prefix of keys, the names. Makes the names of keys itself;
+in a cluster they all lie in the slot of the prefix."""
 
 ADD_STATS: Final = """
 local missing = {}
@@ -148,6 +156,15 @@ end
 return 1
 """
 """Removes the reference records of slices that nobody refers to."""
+
+RESERVE: Final = """
+local last = tonumber(redis.call('GET', KEYS[1]) or '0')
+if last < tonumber(ARGV[2]) then
+  redis.call('SET', KEYS[1], ARGV[2])
+end
+return redis.call('INCRBY', KEYS[1], ARGV[1])
+"""
+"""Takes ARGV[1] numbers, beyond ARGV[2]: a master that fell may have taken the last ones with it (0 only raises)."""
 
 CLAIM: Final = """
 local last = redis.call('GET', KEYS[1])
