@@ -6,6 +6,7 @@ pytest_plugins = [
     "tests.kit.groups",
     "tests.kit.threads",
     "tests.kit.redis_server",
+    "tests.kit.redis_groups",
     "tests.kit.golden",
     "tests.kit.s3_server",  # before those that import from it
     "tests.kit.objects",

@@ -17,7 +17,12 @@ from fscore.runtime.clock import FakeClock
 from tests.kit.invariants import check_engine
 
 UUID = "6b3f0c1e-5a9d-4c7e-9d1b-2f4a8e6c0d13"
-META_ENGINES: list[Any] = ["memory", "sqlite", pytest.param("redis", marks=pytest.mark.redis)]
+REDIS_GROUPS: list[Any] = [
+    pytest.param("redis-sentinel", marks=[pytest.mark.redis, pytest.mark.xdist_group("redis-sentinel")]),
+    pytest.param("redis-cluster", marks=[pytest.mark.redis, pytest.mark.xdist_group("redis-cluster")]),
+]
+"""Redis in groups; tests of one group run on one worker, so that it is started once."""
+META_ENGINES: list[Any] = ["memory", "sqlite", pytest.param("redis", marks=pytest.mark.redis), *REDIS_GROUPS]
 """Engines that every suite of metadata runs on."""
 
 
@@ -29,6 +34,8 @@ def fresh_url(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"memory://{name}"
     if kind == "sqlite":
         return f"sqlite3://{tmp_path / f'{uuid.uuid4().hex}.db'}"
+    if kind in {"redis-sentinel", "redis-cluster"}:
+        return str(request.getfixturevalue(f"{kind.removeprefix('redis-')}_url"))
     return str(request.getfixturevalue("redis_url"))
 
 
