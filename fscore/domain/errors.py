@@ -176,6 +176,34 @@ class Unsupported(FsError):
     says = "not supported"
 
 
+class Interrupted(FsError, InterruptedError):
+    """EINTR: a signal ended the wait."""
+
+    code = errno.EINTR
+    says = "interrupted"
+
+
+class WouldBlock(FsError, BlockingIOError):
+    """EAGAIN: somebody else holds the lock."""
+
+    code = errno.EAGAIN
+    says = "would have to wait"
+
+
+class OutOfRange(FsError):
+    """ERANGE: the buffer is too small for the answer."""
+
+    code = errno.ERANGE
+    says = "buffer too small"
+
+
+class NotImplementedHere(FsError):
+    """ENOSYS: a call that this mount does not answer, now or later."""
+
+    code = errno.ENOSYS
+    says = "not implemented"
+
+
 class StoreError(Exception):
     """The world below: an object store, a metadata server, a disk."""
 

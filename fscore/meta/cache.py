@@ -9,10 +9,10 @@ Rule 3  nothing is cached that was read before a change of our own and arrives a
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, TypeVar
 
-from fscore.domain.attr import Attr, Flag
+from fscore.domain.attr import Attr, Entry, Flag
 from fscore.meta.records import Edge
 
 K = TypeVar("K")
@@ -67,6 +67,25 @@ class NodeCache:
             if epoch == self.epoch:
                 self._put_edge(parent, name, edge, now)
                 self._put_node(edge.ino, attr, now)
+
+    def learn_entries(self, parent: int, entries: Iterable[Entry], now: float, epoch: int) -> None:
+        """Keep the entries of a directory that came with attributes, read at `epoch`."""
+        with self._lock:
+            if epoch != self.epoch or self._ceiling_s <= 0:
+                return
+            if len(self._nodes) >= self._capacity:
+                _halve(self._nodes)
+            if len(self._edges) >= self._capacity:
+                _halve(self._edges)
+            above = self._nodes.get(parent)
+            fixed = above is not None and above[0] > now and above[1].flags & Flag.IMMUTABLE
+            until, long = now + self._ceiling_s, now + FIXED_S
+            edges, nodes, last = self._edges, self._nodes, long if fixed else until
+            for entry in entries:
+                attr = entry.attr
+                if attr is not None:
+                    edges[parent, entry.name] = (last, Edge(entry.kind, entry.ino))
+                    nodes[entry.ino] = (long if attr.flags & Flag.IMMUTABLE else until, attr)
 
     def changed(
         self,

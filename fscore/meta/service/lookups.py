@@ -160,16 +160,57 @@ class Lookups(Core):
         self._check_access(attr, who, READ)
         return self._entries(ino, attrs=attrs)
 
+    def readdir_batches(self, who: Caller, ino: int, *, attrs: bool = True) -> Iterator[Sequence[Entry]]:
+        """As readdir, in the lists that the engine fetches."""
+        attr = directory(self._node(ino), ino)
+        self._check_access(attr, who, READ)
+        return self._batches(ino, attrs=attrs)
+
     def _entries(self, ino: int, *, attrs: bool) -> Iterator[Entry]:
+        for batch in self._batches(ino, attrs=attrs):
+            yield from batch
+
+    def _batches(self, ino: int, *, attrs: bool) -> Iterator[Sequence[Entry]]:
         now, epoch = self._clock.monotonic(), self._cache.epoch
         for batch in self.engine.scan_dir(ino, attrs=attrs):
-            for entry in batch:
-                if not entry.name:
-                    continue
-                if entry.attr is not None:
-                    self._cache.learn_edge(ino, entry.name, Edge(entry.kind, entry.ino), entry.attr, now, epoch)
-                yield entry
+            named = batch if all(entry.name for entry in batch) else [entry for entry in batch if entry.name]
+            if attrs:
+                self._cache.learn_entries(ino, named, now, epoch)
+            yield named
             now, epoch = self._clock.monotonic(), self._cache.epoch
+
+    def cached_child(self, who: Caller, parent: int, name: bytes) -> tuple[int, Attr] | None:
+        """As lookup, from what this process saw a moment ago; None when it would have to ask."""
+        self._check_alive()
+        now = self._clock.monotonic()
+        edge = self._cache.edge(parent, name, now)
+        attr = self._cache.node(edge.ino, now) if edge is not None else None
+        if edge is None or attr is None:
+            return None
+        if who.uid != 0:
+            above = self._cache.node(parent, now)
+            if above is None or above.access_acl or above.kind != Kind.DIRECTORY:
+                return None
+            self._check_access(above, who, EXECUTE)
+        return edge.ino, attr
+
+    def cached_node(self, ino: int) -> Attr | None:
+        """As getattr, from what this process saw a moment ago; None when it would have to ask."""
+        self._check_alive()
+        return self._cache.node(ino, self._clock.monotonic())
+
+    @property
+    def changes(self) -> int:
+        """How many changes of its own this client has made and remembers: the same number, nothing changed."""
+        return self._cache.epoch
+
+    def as_known(self, parent: int, entry: Entry) -> Entry:
+        """A scanned entry as own changes since then made it: without attributes when they are not known any more."""
+        attr = self._cache.known_node(entry.ino)
+        named = self._cache.known_ino(parent, entry.name) == entry.ino
+        if named and attr is entry.attr:
+            return entry
+        return Entry(entry.name, entry.ino, entry.kind, attr if named else None)
 
     def readlink(self, ino: int) -> bytes:
         """The target of a symbolic link."""

@@ -1,0 +1,94 @@
+"""Requests about locks: whole files (flock) and byte ranges (fcntl), held between mounts by the volume itself.
+
+Rule 1  a lock that is got makes the file fresh: what the kernel and this process cached of an older state is dropped,
+        so that programs which lock before they read see what the holder before them wrote.
+Rule 2  a lock that is given back makes what was written under it durable and visible first.
+Rule 3  waiting is polling with short sleeps, and ends when the program is signalled.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from fscore.domain.caller import Caller
+from fscore.domain.errors import Interrupted, WouldBlock
+from fscore.domain.locks import LockKind, LockRange
+from fscore.mount.api import Cancel, LockRequest
+from fscore.mount.operations_attrs import AttrOperations
+from fscore.mount.options import MountOptions
+from fscore.vfs.internal import Internal
+from fscore.vfs.vfs import Vfs
+
+FIRST_WAIT_S: Final = {LockKind.WRITE: 0.001, LockKind.READ: 0.01, LockKind.UNLOCK: 0.001}
+LONGEST_WAIT_S: Final = 0.1
+
+
+class LockOperations(AttrOperations):
+    """Synchronous; any may raise FsError (its errno is the answer) or StoreError (EIO)."""
+
+    def __init__(self, vfs: Vfs, options: MountOptions, internal: Internal | None = None, *, root: int = 1) -> None:
+        super().__init__(vfs, options, internal, root=root)
+        self._record_locks: set[tuple[int, int]] = set()
+        self._locking = threading.Lock()
+
+    def getlk(self, who: Caller, ino: int, request: LockRequest) -> LockRange | None:
+        """The first lock that would be in the way of this one."""
+        del who
+        return self.meta.getlk(self._node(ino), request.owner, request.kind, request.start, request.end)
+
+    def setlk(self, who: Caller, ino: int, request: LockRequest, cancel: Cancel | None = None) -> None:
+        """Lock or unlock a range. WouldBlock when somebody else has it, or, with `cancel`, wait until it is free."""
+        del who
+        ino = self._node(ino)
+        kind, owner = request.kind, request.owner
+        if kind != LockKind.UNLOCK:
+            with self._locking:
+                self._record_locks.add((ino, owner))
+        self._lock(
+            ino,
+            kind,
+            lambda: self.meta.setlk(ino, owner, kind, request.start, request.end, request.pid),
+            cancel,
+        )
+
+    def flock(self, who: Caller, ino: int, owner: int, kind: LockKind, cancel: Cancel | None = None) -> None:
+        """Lock or unlock a whole file. WouldBlock when somebody else has it, or, with `cancel`, wait for it."""
+        del who
+        ino = self._node(ino)
+        self._lock(ino, kind, lambda: self.meta.flock(ino, owner, kind), cancel)
+
+    def drop_record_locks(self, ino: int, owner: int) -> None:
+        """Give back every range of an owner in a file, as close(2) does."""
+        if (ino, owner) not in self._record_locks:
+            return
+        with self._locking:
+            self._record_locks.discard((ino, owner))
+        self.meta.release_locks(ino, owner)
+
+    def drop_flock(self, ino: int, owner: int) -> None:
+        """Give back an owner's lock of a whole file."""
+        self._lock(ino, LockKind.UNLOCK, lambda: self.meta.flock(ino, owner, LockKind.UNLOCK), None)
+
+    def _lock(self, ino: int, kind: LockKind, attempt: Callable[[], bool], cancel: Cancel | None) -> None:
+        if kind == LockKind.UNLOCK:
+            self.vfs.settle(ino)
+            attempt()
+            return
+        wait = FIRST_WAIT_S[kind]
+        while not attempt():
+            if cancel is None:
+                raise WouldBlock("the lock is held")
+            if cancel.wait(wait):
+                raise Interrupted("while waiting for a lock")
+            wait = min(wait * 1.5, LONGEST_WAIT_S)
+        self._make_fresh(ino)
+
+    def _make_fresh(self, ino: int) -> None:
+        """Drop what is cached of a file that somebody else has changed."""
+        attr = self.meta.getattr(ino, fresh=True)
+        if self.vfs.refresh(ino, attr):
+            self._seen.pop(ino, None)
+            if self.notifier is not None:
+                self.notifier.inode(ino)
