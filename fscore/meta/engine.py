@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar, runtime_checkable
 
 from fscore.domain.attr import Attr, Entry
+from fscore.domain.quota import Quota, QuotaKey, QuotaKind
 from fscore.domain.slices import SliceRecord
 from fscore.meta.records import Counter, DirStat, Edge, Session
 from fscore.meta.txn import MetaTxn, MetaView
@@ -104,6 +105,10 @@ class MetaEngine(ABC):
     @abstractmethod
     def set_dir_stat(self, ino: int, stat: DirStat) -> None:
         """Store recomputed statistics."""
+
+    @abstractmethod
+    def load_quotas(self, *kinds: QuotaKind) -> dict[QuotaKey, Quota]:
+        """Every quota record of these kinds."""
 
     @abstractmethod
     def take_dead(self, limit: int = 1000) -> list[tuple[int, int]]:

@@ -18,12 +18,14 @@ otherwise; names, targets and xattr values are bytes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from fscore.domain.attr import Attr, Entry
+from fscore.domain.locks import LockKind, Ranges
+from fscore.domain.quota import Quota, QuotaKey
 from fscore.domain.slices import SliceRecord
-from fscore.meta.records import DirStat, Edge, Usage, Want
+from fscore.meta.records import DirStat, Edge, LockOwner, Usage, Want
 
 
 class MetaView(Protocol):
@@ -68,6 +70,15 @@ class MetaView(Protocol):
 
     def acl(self, rule_id: int) -> bytes | None:
         """A stored ACL rule, in the 16 + 6n bytes of volume-format.md 4.6."""
+
+    def flocks(self, ino: int) -> Mapping[LockOwner, LockKind]:
+        """Who has locked a file as a whole. In a transaction no lock of it is taken meanwhile, even the first."""
+
+    def plocks(self, ino: int) -> Mapping[LockOwner, Ranges]:
+        """Who has locked ranges of a file; as `flocks`."""
+
+    def quotas(self, keys: Sequence[QuotaKey]) -> dict[QuotaKey, Quota]:
+        """The quota records of these that have one, in one round trip."""
 
     def usage(self) -> Usage:
         """Totals of the volume. Never compared at commit."""
@@ -150,3 +161,27 @@ class MetaTxn(MetaView, Protocol):
 
     def attach(self, ino: int) -> None:
         """Forget that record."""
+
+    def put_flock(self, ino: int, owner: LockOwner, kind: LockKind) -> None:
+        """Set or (UNLOCK) remove an owner's lock of a file whose `flocks` this transaction has read."""
+
+    def put_plock(self, ino: int, owner: LockOwner, ranges: Ranges) -> None:
+        """Set or (with none) remove an owner's ranges in a file whose `plocks` this transaction has read."""
+
+    def put_quota(self, key: QuotaKey, quota: Quota) -> None:
+        """Set limits and usage of a directory, user or group."""
+
+    def add_quota(self, key: QuotaKey, space: int, inodes: int) -> None:
+        """Add to the usage in a quota record that this transaction has read."""
+
+    def del_quota(self, key: QuotaKey) -> None:
+        """Remove a quota record."""
+
+    def clear_quotas(self) -> None:
+        """Remove the quota records of all users and groups."""
+
+    def clear_dir_stats(self) -> None:
+        """Remove the statistics of all directories (the lengths stay on Redis, as the format has it)."""
+
+    def put_log(self, line: bytes) -> None:
+        """Append a line to the change log."""

@@ -8,7 +8,7 @@ from typing import Final, Literal
 import msgspec
 from msgspec.structs import replace
 
-from fscore.domain.attr import Attr, Kind, align4k
+from fscore.domain.attr import Attr, Kind, align4k, space_of
 from fscore.domain.errors import (
     Exists,
     Invalid,
@@ -39,6 +39,9 @@ ALL_FLAGS: Final = 63
 SUID_SGID: Final = 0o6000
 SGID: Final = 0o2000
 GROUP_EXECUTE: Final = 0o010
+
+NOBODY: Final = -1
+"""No user: only the group's quota is asked."""
 
 XattrMode = Literal["set", "create", "replace"]
 
@@ -86,8 +89,17 @@ def setattr(work: Work, ino: int, change: AttrChange) -> Attr:  # noqa: A001 - t
     if changed == attr:
         return attr
     changed = replace(changed, ctime_ns=work.now_ns)
+    _check_room(work, attr, changed)
     work.put_node(ino, changed)
+    work.hand_over(attr, changed)
     return changed
+
+
+def _check_room(work: Work, old: Attr, new: Attr) -> None:
+    """A quota of who gets the node stops everybody but uid 0."""
+    quotas = work.rules.quotas
+    if quotas is not None and work.who.uid != 0 and new.gid != old.gid:
+        quotas.check_owner(NOBODY, new.gid, space_of(old.kind, old.length), 1)
 
 
 def _moment(work: Work, time_ns: int) -> int:
@@ -170,14 +182,14 @@ def truncate(work: Work, ino: int, length: int, *, checked: bool = False) -> Att
     if length == attr.length:
         return attr
     space = align4k(length) - align4k(attr.length)
-    work.need(space, 0)
     parents = parents_of(txn, ino, attr)
+    work.need(space, 0, attr, parents)
     zeros = list(_zeros(work, ino, attr.length, length))
     for index, record, if_exists in zeros:
         txn.append(ino, index, [record], if_exists=if_exists)
     changed = replace(attr, length=length, mtime_ns=work.now_ns, ctime_ns=work.now_ns)
     work.put_node(ino, changed)
-    work.charge(space, 0)
+    work.charge(space, 0, attr)
     work.stat_growth(parents, length - attr.length, space)
     return changed
 

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from fscore.domain.attr import DIRECTORY_LENGTH, Attr, Kind, space_of
 from fscore.domain.errors import Exists, Invalid
 from fscore.domain.geometry import chunk_count
+from fscore.domain.quota import Load
 from fscore.domain.slices import SliceRecord
 from fscore.meta.ops.change import NEAR, existing
 from fscore.meta.ops.check import EXECUTE, FIXED, READ, WRITE, check_access, check_growable, directory
@@ -50,8 +51,9 @@ def clone_file(work: Work, twin: Twin, parent: int, *, preserve: bool) -> Attr:
     txn.prefetch(want_node(parent), want_edge(parent, twin.name), *_wants(twin))
     above = _open_place(work, parent, twin.name)
     original = _read(work, twin)
-    work.need(space_of(original.attr.kind, original.attr.length), 1)
-    attr = _write(work, original, parent, preserve=preserve)
+    attr = _twin_attr(work, original, parent, preserve=preserve)
+    work.need(space_of(attr.kind, attr.length), 1, attr, (parent,))
+    _write(work, original, attr)
     work.put_edge(parent, twin.name, Edge(attr.kind, twin.ino))
     touch(work, parent, above)
     work.stat_entry(parent, attr.kind, attr.length, 1)
@@ -64,30 +66,39 @@ def clone_root(work: Work, twin: Twin, parent: int, *, preserve: bool) -> Attr:
     txn.prefetch(want_node(parent), want_edge(parent, twin.name), *_wants(twin))
     _open_place(work, parent, twin.name)
     original = _read(work, twin)
-    work.need(4096, 1)
-    attr = _write(work, original, parent, preserve=preserve)
+    attr = _twin_attr(work, original, parent, preserve=preserve)
+    work.need(4096, 1, attr)
+    _write(work, original, attr)
     txn.detach(twin.ino, work.now_s)
     return attr
 
 
-def clone_children(work: Work, parent: int, twins: Sequence[Twin], *, preserve: bool) -> None:
-    """Clone a batch of entries into a directory of a detached tree; what has vanished meanwhile is left out."""
+def clone_children(work: Work, parent: int, twins: Sequence[Twin], *, preserve: bool) -> Load:
+    """Clone a batch of entries into a directory of a detached tree; what has vanished meanwhile is left out.
+
+    Returns what they are charged.
+    """
     txn = work.txn
     txn.prefetch(want_node(parent), *(want for twin in twins for want in _wants(twin)))
     above = directory(txn.node(parent), parent)
     originals = [_read(work, twin) for twin in twins if txn.node(twin.source) is not None]
-    work.need(sum(space_of(one.attr.kind, one.attr.length) for one in originals), len(originals))
-    links = sum(one.attr.kind == Kind.DIRECTORY for one in originals)
-    for original in originals:
-        attr = _write(work, original, parent, preserve=preserve)
+    pairs = [(original, _twin_attr(work, original, parent, preserve=preserve)) for original in originals]
+    load = Load(sum(space_of(attr.kind, attr.length) for _, attr in pairs), len(pairs))
+    for owner in {(attr.uid, attr.gid): attr for _, attr in pairs}.values():
+        own = [attr for _, attr in pairs if (attr.uid, attr.gid) == (owner.uid, owner.gid)]
+        work.need(sum(space_of(attr.kind, attr.length) for attr in own), len(own), owner)
+    links = sum(attr.kind == Kind.DIRECTORY for _, attr in pairs)
+    for original, attr in pairs:
+        _write(work, original, attr)
         work.put_edge(parent, original.twin.name, Edge(attr.kind, original.twin.ino))
         work.stat_entry(parent, attr.kind, attr.length, 1)
     if links:
         work.put_node(parent, replace(above, nlink=above.nlink + links))
+    return load
 
 
-def attach(work: Work, root: int, parent: int, name: bytes) -> Attr:
-    """Link the root of a detached tree."""
+def attach(work: Work, root: int, parent: int, name: bytes, below: Load) -> Attr:
+    """Link the root of a detached tree, which holds `below`."""
     txn = work.txn
     txn.prefetch(want_node(parent), want_edge(parent, name), want_node(root))
     above = _open_place(work, parent, name)
@@ -96,6 +107,7 @@ def attach(work: Work, root: int, parent: int, name: bytes) -> Attr:
     touch(work, parent, above, links=1)
     txn.attach(root)
     work.stat_entry(parent, Kind.DIRECTORY, 0, 1)
+    work.load(parent, below.space, below.inodes)
     return attr
 
 
@@ -148,8 +160,8 @@ def _read(work: Work, twin: Twin) -> _Original:
     return _Original(twin, attr, txn.xattrs(twin.source), chunks, target)
 
 
-def _write(work: Work, original: _Original, parent: int, *, preserve: bool) -> Attr:
-    txn, ino, attr = work.txn, original.twin.ino, original.attr
+def _twin_attr(work: Work, original: _Original, parent: int, *, preserve: bool) -> Attr:
+    attr = original.attr
     is_dir = attr.kind == Kind.DIRECTORY
     attr = replace(attr, parent=parent, nlink=2 if is_dir else 1)
     if is_dir:
@@ -166,6 +178,12 @@ def _write(work: Work, original: _Original, parent: int, *, preserve: bool) -> A
             mtime_ns=now,
             ctime_ns=now,
         )
+    return attr
+
+
+def _write(work: Work, original: _Original, attr: Attr) -> None:
+    txn, ino = work.txn, original.twin.ino
+    is_dir = attr.kind == Kind.DIRECTORY
     work.put_node(ino, attr)
     for name, value in original.xattrs.items():
         txn.put_xattr(ino, name, value)
@@ -181,5 +199,4 @@ def _write(work: Work, original: _Original, parent: int, *, preserve: bool) -> A
                 counts[record.id, record.size] = counts.get((record.id, record.size), 0) + 1
     for (slice_id, size), count in counts.items():
         txn.add_refs(slice_id, size, count)
-    work.charge(space_of(attr.kind, attr.length), 1)
-    return attr
+    work.charge(space_of(attr.kind, attr.length), 1, attr)

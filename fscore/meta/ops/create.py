@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from fscore.domain.attr import DIRECTORY_LENGTH, Attr, Flag, Kind
+from fscore.domain.attr import DIRECTORY_LENGTH, Attr, Flag, Kind, space_of
 from fscore.domain.caller import Caller
 from fscore.domain.errors import Exists, Invalid, IsADir, NotFound, NotPermitted, TooLong
 from fscore.domain.ids import MAX_SYMLINK
@@ -60,8 +60,8 @@ def mknod(
         return _existing(work, name, edge, exclusive=exclusive)
     check_access(txn, above, work.who, WRITE)
     check_growable(above)
-    work.need(4096, 1)
     attr = new_attr(above, parent, work.who, work.now_ns, kind, mode, rdev=rdev, target=target)
+    work.need(4096, 1, attr, (parent,))
     work.put_node(ino, attr)
     work.put_edge(parent, name, Edge(kind, ino))
     if kind == Kind.DIRECTORY:
@@ -72,7 +72,7 @@ def mknod(
         touch(work, parent, above)
         if kind == Kind.SYMLINK:
             txn.put_symlink(ino, target)
-    work.charge(4096, 1)
+    work.charge(4096, 1, attr)
     work.stat_entry(parent, kind, 0, 1)
     return ino, attr
 
@@ -97,7 +97,7 @@ def hour(work: Work, trash: int, name: bytes, ino: int, mode: int) -> Attr:
     work.put_edge(trash, name, Edge(Kind.DIRECTORY, ino))
     if work.rules.dir_stats:
         txn.put_dir_stat(ino, EMPTY_STAT)
-    work.charge(4096, 1)
+    work.charge(4096, 1, attr)
     return attr
 
 
@@ -156,6 +156,9 @@ def link(work: Work, ino: int, parent: int, name: bytes) -> Attr:
     check_thawed(attr)
     if attr.nlink == 0:
         raise NotFound(f"inode {ino} has lost its last name")
+    if work.rules.quotas is not None:
+        work.rules.quotas.check_owner(attr.uid, attr.gid, 0, 1)
+        work.rules.quotas.check_directory(parent, space_of(attr.kind, attr.length), 1)
     linked = replace(attr, nlink=attr.nlink + 1, ctime_ns=work.now_ns, parent=0)
     work.put_edge(parent, name, Edge(attr.kind, ino))
     touch(work, parent, above)

@@ -117,10 +117,10 @@ def write(work: Work, ino: int, index: int, records: Sequence[SliceRecord], mtim
     if length > MAX_LENGTH:
         raise TooLarge(f"{length} bytes")
     space = align4k(length) - align4k(attr.length)
-    work.need(space, 0)
     parents = parents_of(txn, ino, attr)
+    work.need(space, 0, attr, parents)
     txn.append(ino, index, records)
-    _refer(work, records, fresh={record.id for record in records})
+    refer(work, records, fresh={record.id for record in records})
     return _grown(work, ino, attr, parents, length, mtime_ns)
 
 
@@ -149,12 +149,12 @@ def compose(
     end = index * CHUNK + parts[-1].pos + parts[-1].piece.length
     length = max(attr.length, end)
     space = align4k(length) - align4k(attr.length)
-    work.need(space, 0)
     parents = parents_of(txn, ino, attr)
+    work.need(space, 0, attr, parents)
     if records:
         txn.append(ino, index, records)
     fresh = {part.piece.id for part in parts if isinstance(part.piece, FreshSlice)} - declared
-    _refer(work, records, fresh)
+    refer(work, records, fresh)
     return _grown(work, ino, attr, parents, length, work.now_ns), len(records)
 
 
@@ -209,7 +209,7 @@ def _continues(last: SliceRecord, record: SliceRecord) -> bool:
     return record.id == 0 or (last.size == record.size and last.off + last.length == record.off)
 
 
-def _refer(work: Work, records: Sequence[SliceRecord], fresh: set[int]) -> None:
+def refer(work: Work, records: Sequence[SliceRecord], fresh: set[int]) -> None:
     """Take one reference per record; the first record of a fresh slice declares it."""
     counts: dict[tuple[int, int], int] = {}
     for record in records:
@@ -228,6 +228,6 @@ def _grown(work: Work, ino: int, attr: Attr, parents: dict[int, int], length: in
     changed = replace(attr, length=length, mtime_ns=mtime_ns, ctime_ns=work.now_ns)
     work.put_node(ino, changed)
     space = align4k(length) - align4k(attr.length)
-    work.charge(space, 0)
+    work.charge(space, 0, attr)
     work.stat_growth(parents, length - attr.length, space)
     return changed

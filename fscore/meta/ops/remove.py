@@ -189,7 +189,7 @@ def destroy(work: Work, ino: int, attr: Attr) -> None:
     elif attr.kind == Kind.SYMLINK:
         work.txn.del_symlink(ino)
     work.del_node(ino)
-    work.charge(-space_of(attr.kind, attr.length), -1)
+    work.charge(-space_of(attr.kind, attr.length), -1, attr)
 
 
 def _to_trash(work: Work, parent: int, name: bytes, edge: Edge, attr: Attr, trash: int) -> None:
@@ -211,7 +211,7 @@ def destroy_sustained(work: Work, sid: int, ino: int) -> None:
     work.txn.put_delfile(ino, attr.length, work.now_s)
     work.queued.append((ino, attr.length))
     work.del_node(ino)
-    work.charge(-align4k(attr.length), -1)
+    work.charge(-align4k(attr.length), -1, attr)
 
 
 def drop_chunk(work: Work, ino: int, index: int) -> int:

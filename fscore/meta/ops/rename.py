@@ -8,13 +8,15 @@ Rule 3  a replaced target goes the way of unlink or rmdir, into the trash when t
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
-from fscore.domain.attr import Attr, Kind
+from fscore.domain.attr import Attr, Kind, space_of
 from fscore.domain.errors import Exists, Invalid, IsADir, NotADir, NotEmpty, NotFound, NotPermitted, Unsupported
 from fscore.domain.ids import ROOT, in_trash
+from fscore.domain.quota import Load
 from fscore.meta.ops.check import (
     EXECUTE,
     WRITE,
@@ -30,6 +32,16 @@ from fscore.meta.ops.create import touch
 from fscore.meta.ops.remove import Removal, Removed, drop_name, trash_for
 from fscore.meta.ops.work import Work
 from fscore.meta.records import Edge, want_edge, want_has_entries, want_node
+
+NOTHING: Final = Load()
+
+
+class WeightMissing(Exception):
+    """A directory moves from one quota to another, and what lies below it must be counted first."""
+
+    def __init__(self, ino: int) -> None:
+        super().__init__(f"inode {ino}")
+        self.ino = ino
 
 
 class RenameFlag(enum.IntFlag):
@@ -68,9 +80,18 @@ class _Side(NamedTuple):
 
 
 def rename(
-    work: Work, source: Place, target: Place, flags: RenameFlag, how: Removal, ancestors: tuple[int, ...] = ()
+    work: Work,
+    source: Place,
+    target: Place,
+    flags: RenameFlag,
+    how: Removal,
+    ancestors: tuple[int, ...] = (),
+    weights: Mapping[int, Load] | None = None,
 ) -> Renamed:
-    """Move an entry. `ancestors` are those that the target's directory is believed to have; only a hint."""
+    """Move an entry. `ancestors` are those that the target's directory is believed to have; only a hint.
+
+    `weights` says what lies below directories that move from one quota to another; WeightMissing asks for more.
+    """
     _check_flags(flags)
     check_trash_parent(source.parent, work.who)
     if in_trash(target.parent):
@@ -84,10 +105,12 @@ def rename(
     if there.edge is not None and there.edge.ino == here.edge.ino:
         return Renamed(here.edge.ino, here.attr)
     _check_source(work, here, here.edge, here.attr, there)
-    if flags & RenameFlag.EXCHANGE:
-        return _exchange(work, here, there)
+    exchange = bool(flags & RenameFlag.EXCHANGE)
+    loads = _check_quotas(work, here, there, weights or {}, exchange=exchange)
+    if exchange:
+        return _exchange(work, here, there, loads)
     trash = _check_target(work, here.edge, there, how)
-    return _move(work, here, there, trash, how)
+    return _move(work, here, there, trash, how, loads[0])
 
 
 def _check_flags(flags: RenameFlag) -> None:
@@ -169,7 +192,39 @@ def _check_target(work: Work, edge: Edge, there: _Side, how: Removal) -> int:
     return trash_for(work, how.trash, place.parent, place.name, there.edge.ino, there.attr)
 
 
-def _move(work: Work, here: _Side, there: _Side, trash: int, how: Removal) -> Renamed:
+def _check_quotas(
+    work: Work, here: _Side, there: _Side, weights: Mapping[int, Load], *, exchange: bool
+) -> tuple[Load, Load]:
+    """Room in the quotas that are new to what moves. Returns what lies below it, and below what comes back for it."""
+    quotas, source, target = work.rules.quotas, here.place.parent, there.place.parent
+    if quotas is None or not quotas.crosses(source, target):
+        return NOTHING, NOTHING
+    assert here.edge is not None
+    below = _below(here.edge, weights)
+    back = _below(there.edge, weights) if exchange and there.edge is not None else NOTHING
+    gain = _weight(here, below)
+    loss = _weight(there, back)
+    quotas.check_directory(target, gain.space - loss.space, gain.inodes - loss.inodes, source)
+    if exchange:
+        quotas.check_directory(source, loss.space - gain.space, loss.inodes - gain.inodes, target)
+    return below, back
+
+
+def _below(edge: Edge, weights: Mapping[int, Load]) -> Load:
+    if edge.kind != Kind.DIRECTORY:
+        return NOTHING
+    if edge.ino not in weights:
+        raise WeightMissing(edge.ino)
+    return weights[edge.ino]
+
+
+def _weight(side: _Side, below: Load) -> Load:
+    if side.edge is None:
+        return NOTHING
+    return below.plus(space_of(side.edge.kind, side.attr.length if side.attr is not None else 0), 1)
+
+
+def _move(work: Work, here: _Side, there: _Side, trash: int, how: Removal, below: Load) -> Renamed:
     edge, attr = here.edge, here.attr
     assert edge is not None
     assert attr is not None
@@ -195,10 +250,18 @@ def _move(work: Work, here: _Side, there: _Side, trash: int, how: Removal) -> Re
         touch(work, target.parent, there.above, links=is_dir - lost)
     work.stat_entry(source.parent, edge.kind, attr.length, -1)
     work.stat_entry(target.parent, edge.kind, attr.length, 1)
+    _transfer(work, below, source.parent, target.parent)
     return Renamed(edge.ino, moved, replaced)
 
 
-def _exchange(work: Work, here: _Side, there: _Side) -> Renamed:
+def _transfer(work: Work, below: Load, source: int, target: int) -> None:
+    """What lies below a directory goes with it from quotas to quotas."""
+    if below.inodes:
+        work.load(source, -below.space, -below.inodes)
+        work.load(target, below.space, below.inodes)
+
+
+def _exchange(work: Work, here: _Side, there: _Side, loads: tuple[Load, Load]) -> Renamed:
     if there.edge is None or there.attr is None:
         raise NotFound(path=there.place.name)
     assert here.edge is not None
@@ -225,6 +288,8 @@ def _exchange(work: Work, here: _Side, there: _Side) -> Renamed:
     for parent, sign in ((source.parent, 1), (target.parent, -1)):
         work.stat_entry(parent, here.edge.kind, here.attr.length, -sign)
         work.stat_entry(parent, there.edge.kind, there.attr.length, sign)
+    _transfer(work, loads[0], source.parent, target.parent)
+    _transfer(work, loads[1], target.parent, source.parent)
     return Renamed(here.edge.ino, moved)
 
 

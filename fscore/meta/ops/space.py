@@ -52,15 +52,15 @@ def fallocate(work: Work, ino: int, mode: int, offset: int, length: int, *, chec
         check_access(txn, attr, work.who, WRITE)
     longer = attr.length if mode & KEEP_SIZE else max(attr.length, offset + length)
     space = align4k(longer) - align4k(attr.length)
-    work.need(space, 0)
     parents = parents_of(txn, ino, attr)
+    work.need(space, 0, attr, parents)
     if mode & (PUNCH_HOLE | ZERO_RANGE):
         zeros = list(_zeros(work, ino, offset, min(offset + length, attr.length)))
         for index, record in zeros:
             txn.append(ino, index, [record], if_exists=True)
     changed = replace(attr, length=longer, mtime_ns=work.now_ns, ctime_ns=work.now_ns)
     work.put_node(ino, changed)
-    work.charge(space, 0)
+    work.charge(space, 0, attr)
     work.stat_growth(parents, longer - attr.length, space)
     return changed
 

@@ -2,12 +2,13 @@
 
 An operation is a function `op(work, ...)`. The engine may run it several times; each run gets a fresh `Work`, and only
 what the committed run collected reaches the service: new attributes and entries for its cache, changes of directory
-statistics, and the change of usage.
+statistics and quotas, and the change of usage.
 """
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from collections.abc import Iterable
+from typing import Final, NamedTuple, Protocol
 
 from fscore.domain.attr import Attr, Kind, space_of
 from fscore.domain.caller import Caller
@@ -19,11 +20,28 @@ from fscore.meta.txn import MetaTxn
 NANO: Final = 1_000_000_000
 
 
+class Limits(Protocol):
+    """The quotas of a volume that has any. Asked in a transaction's body, answered from what this client knows."""
+
+    def check_owner(self, uid: int, gid: int, space: int, inodes: int) -> None:
+        """OverQuota when the user's or the group's quota leaves no room for this."""
+
+    def check_directory(self, parent: int, space: int, inodes: int, source: int = 0) -> None:
+        """OverQuota when the quota of a directory, or of one above it, leaves no room for this.
+
+        With `source` only those that what comes from below that directory is new to.
+        """
+
+    def crosses(self, source: int, target: int) -> bool:
+        """Whether the two directories lie below different quotas."""
+
+
 class Rules(NamedTuple):
     """What the volume and this client prescribe to every operation of a moment.
 
     `room_space` and `room_inodes` are what capacity and inode limit leave, None without a limit. `skip_dir_ns` is the
     age below which a directory's mtime is not written again (volume-format.md 2.16). `sid` is the own session.
+    `quotas` is None when the volume has none.
     """
 
     dir_stats: bool = True
@@ -31,12 +49,15 @@ class Rules(NamedTuple):
     room_space: int | None = None
     room_inodes: int | None = None
     sid: int | None = None
+    quotas: Limits | None = None
 
 
 class Work:
     """Passed as first argument to every operation; see the module."""
 
-    __slots__ = ("edges", "inodes", "nodes", "now_ns", "queued", "rules", "space", "stats", "txn", "who")
+    __slots__ = (
+        "edges", "inodes", "loads", "nodes", "now_ns", "owned", "queued", "rules", "space", "stats", "txn", "who",
+    )  # fmt: skip
 
     def __init__(self, txn: MetaTxn, who: Caller, now_ns: int, rules: Rules) -> None:
         self.txn = txn
@@ -47,6 +68,8 @@ class Work:
         self.edges: dict[tuple[int, bytes], Edge | None] = {}
         self.stats: list[tuple[int, int, int, int]] = []
         self.queued: list[tuple[int, int]] = []
+        self.loads: list[tuple[int, int, int]] = []
+        self.owned: list[tuple[int, int, int, int]] = []
         self.space = 0
         self.inodes = 0
 
@@ -75,28 +98,55 @@ class Work:
         self.txn.del_edge(parent, name)
         self.edges[parent, name] = None
 
-    def charge(self, space: int, inodes: int) -> None:
-        """Charge the volume for nodes or bytes (volume-format.md 2.5)."""
+    def charge(self, space: int, inodes: int, owner: Attr) -> None:
+        """Charge the volume, and the owner of a node, for the node or its bytes (volume-format.md 2.5)."""
         if space or inodes:
             self.txn.add_usage(space, inodes)
             self.space += space
             self.inodes += inodes
+            if self.rules.quotas is not None:
+                self.owned.append((owner.uid, owner.gid, space, inodes))
 
-    def need(self, space: int, inodes: int) -> None:
-        """NoSpace when the volume's limits leave no room for this. Call before the first intent."""
+    def hand_over(self, old: Attr, new: Attr) -> None:
+        """A node gets another owner or group: its charge goes along."""
+        if self.rules.quotas is not None and (old.uid, old.gid) != (new.uid, new.gid):
+            space = space_of(old.kind, old.length)
+            self.owned += ((old.uid, old.gid, -space, -1), (new.uid, new.gid, space, 1))
+
+    def need(self, space: int, inodes: int, owner: Attr, parents: Iterable[int] = ()) -> None:
+        """OverQuota or NoSpace when no room is left for this: to the owner, in the volume, below these directories.
+
+        Call before the first intent.
+        """
         rules = self.rules
+        grows = rules.quotas is not None and (space > 0 or inodes > 0)
+        if rules.quotas is not None and grows:
+            rules.quotas.check_owner(owner.uid, owner.gid, space, inodes)
         if inodes > 0 and rules.room_inodes is not None and inodes > rules.room_inodes:
             raise NoSpace("the volume's inode limit is reached")
         if space > 0 and rules.room_space is not None and space > rules.room_space:
             raise NoSpace("the volume's capacity is reached")
+        if rules.quotas is not None and grows:
+            for parent in parents:
+                rules.quotas.check_directory(parent, space, inodes)
 
     def stat_entry(self, parent: int, kind: Kind, length: int, sign: int) -> None:
-        """Count an entry into (+1) or out of (-1) its directory's statistics; one charge per entry."""
+        """Count an entry into (+1) or out of (-1) its directory: one charge per entry, to statistics and quotas."""
         if self.rules.dir_stats and parent != TRASH:
             size = length if kind == Kind.FILE else 0
-            self.stats.append((parent, sign * size, sign * space_of(kind, length), sign))
+            space = sign * space_of(kind, length)
+            self.stats.append((parent, sign * size, space, sign))
+            if self.rules.quotas is not None:
+                self.loads.append((parent, space, sign))
 
     def stat_growth(self, parents: dict[int, int], length: int, space: int) -> None:
-        """Count a file's growth into the statistics of each directory that has entries for it."""
+        """Count a file's growth into the statistics and quotas of each directory that has entries for it."""
         if self.rules.dir_stats and (length or space):
             self.stats.extend((parent, count * length, count * space, 0) for parent, count in parents.items())
+            if self.rules.quotas is not None:
+                self.loads.extend((parent, count * space, 0) for parent, count in parents.items())
+
+    def load(self, parent: int, space: int, inodes: int) -> None:
+        """Count what lies below a directory that comes (or with negative numbers goes) into the quotas above it."""
+        if self.rules.quotas is not None:
+            self.loads.append((parent, space, inodes))

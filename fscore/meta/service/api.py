@@ -18,6 +18,7 @@ from fscore.runtime.clock import Clock, SystemClock
 from fscore.runtime.threads import Ticker
 
 FLUSH_S: Final = 1.0
+QUOTA_FLUSH_S: Final = 3.0
 UNBUILT: Final = {
     "acl": "it holds POSIX ACL rules",
     "dir_quota": "it has directory quotas",
@@ -83,7 +84,8 @@ class MetaService(Upkeep):
                 self._overdue = self._clock.monotonic() + LIFETIMES * options.heartbeat_s
             self._tickers.append(Ticker("meta-heartbeat", options.heartbeat_s, self.beat))
         if not options.read_only:
-            self._tickers.append(Ticker("meta-flush", FLUSH_S, self.flush))
+            self._tickers.append(Ticker("meta-flush", FLUSH_S, self.flush_stats))
+            self._tickers.append(Ticker("meta-quotas", QUOTA_FLUSH_S, self.flush_quotas))
 
     def close(self) -> None:
         """Flush, end the session, close the engine. Idempotent."""

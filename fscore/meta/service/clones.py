@@ -10,17 +10,18 @@ from fscore.domain.caller import Caller
 from fscore.domain.errors import FsError, NotFound, NotPermitted
 from fscore.domain.geometry import chunk_count
 from fscore.domain.ids import in_trash
+from fscore.domain.quota import Load
 from fscore.meta.ops import clone, remove
 from fscore.meta.ops.check import check_name
 from fscore.meta.ops.clone import Twin
-from fscore.meta.service.data import Data
+from fscore.meta.service.locks import Locks
 
 _ROOT: Final = Caller(uid=0, gid=0)
 BATCH: Final = 128
 """Entries cloned in one transaction, fewer when they have many chunks."""
 
 
-class Clones(Data):
+class Clones(Locks):
     """Clones share every slice with their source and live on their own from then on."""
 
     def clone(self, who: Caller, src_ino: int, parent: int, name: bytes, *, preserve: bool = False) -> tuple[int, Attr]:
@@ -36,21 +37,28 @@ class Clones(Data):
         twin = Twin(src_ino, self._inodes.take(), name, source.kind, source.length)
         if source.kind != Kind.DIRECTORY:
             return twin.ino, self._run(who, lambda work: clone.clone_file(work, twin, parent, preserve=preserve))
+        if self._rules.quotas is not None:
+            whole = self._quotas.weigh(src_ino).plus(4096, 1)
+            if not preserve:
+                self._quotas.check_owner(who.uid, who.gid, *whole)
+            self._quotas.check_directory(parent, *whole)
         self._run(who, lambda work: clone.clone_root(work, twin, parent, preserve=preserve))
-        try:
-            self._clone_below(who, twin, preserve=preserve)
-            return twin.ino, self._run(who, lambda work: clone.attach(work, twin.ino, parent, name))
-        except FsError:
-            self._discard(twin.ino)
-            raise
+        with self._quotas.apart(twin.ino):
+            try:
+                below = self._clone_below(who, twin, preserve=preserve)
+                return twin.ino, self._run(who, lambda work: clone.attach(work, twin.ino, parent, name, below))
+            except FsError:
+                self._discard(twin.ino)
+                raise
 
-    def _clone_below(self, who: Caller, top: Twin, *, preserve: bool) -> None:
-        pending = [top]
+    def _clone_below(self, who: Caller, top: Twin, *, preserve: bool) -> Load:
+        pending, total = [top], Load()
         while pending:
             above = pending.pop()
-            for batch in self._batches(above.source):
-                self._clone_batch(who, above.ino, batch, preserve=preserve)
+            for batch in self._twin_batches(above.source):
+                total = total.plus(*self._clone_batch(who, above.ino, batch, preserve=preserve))
                 pending += [child for child in batch if child.kind == Kind.DIRECTORY]
+        return total
 
     def _discard(self, root: int) -> None:
         """Take a detached tree away again."""
@@ -82,10 +90,10 @@ class Clones(Data):
         except NotFound:
             return  # a peer was faster
 
-    def _clone_batch(self, who: Caller, parent: int, batch: list[Twin], *, preserve: bool) -> None:
-        self._run(who, lambda work: clone.clone_children(work, parent, batch, preserve=preserve))
+    def _clone_batch(self, who: Caller, parent: int, batch: list[Twin], *, preserve: bool) -> Load:
+        return self._run(who, lambda work: clone.clone_children(work, parent, batch, preserve=preserve))
 
-    def _batches(self, ino: int) -> Iterator[list[Twin]]:
+    def _twin_batches(self, ino: int) -> Iterator[list[Twin]]:
         batch: list[Twin] = []
         weight = 0
         for entries in self.engine.scan_dir(ino, attrs=True):

@@ -17,8 +17,9 @@ from fscore.meta.cache import CEILING_S, NodeCache
 from fscore.meta.engine import MetaEngine
 from fscore.meta.ids import INODE_BATCH, SLICE_BATCH, Ids
 from fscore.meta.ops.work import Rules, Work
+from fscore.meta.quotas import Quotas
 from fscore.meta.records import Counter, Usage
-from fscore.meta.session import OpenFiles, OwnSession
+from fscore.meta.session import LockClaims, OpenFiles, OwnSession
 from fscore.meta.stats import DirStats
 from fscore.meta.txn import MetaTxn
 from fscore.runtime.clock import Clock
@@ -65,9 +66,11 @@ class Core:
         self._clock = clock
         self._cache = NodeCache(options.cache_s)
         self._stats = DirStats(engine)
+        self._quotas = Quotas(engine, self._above)
         self._inodes = Ids(engine, Counter.INODE, INODE_BATCH)
         self._slices = Ids(engine, Counter.SLICE, SLICE_BATCH)
         self._opened = OpenFiles()
+        self._claims = LockClaims()
         self._session: OwnSession | None = None
         self._lock = threading.Lock()
         self._stale = ""
@@ -97,9 +100,20 @@ class Core:
                 usage = view.usage()
             with self._lock:
                 self._usage = usage
+        self._quotas.reload(setting)
         self._rules = Rules(
-            dir_stats=setting.dir_stats, skip_dir_ns=int(self.options.skip_dir_mtime_s * 1e9), sid=self.sid
+            dir_stats=setting.dir_stats,
+            skip_dir_ns=int(self.options.skip_dir_mtime_s * 1e9),
+            sid=self.sid,
+            quotas=self._quotas if self._quotas.any else None,
         )
+
+    def _above(self, ino: int) -> int:
+        """The directory above a directory, as this client saw it at most a second ago; 0 when it is gone."""
+        try:
+            return self._node(ino).parent
+        except NotFound:
+            return 0
 
     def _check_alive(self) -> None:
         if self._stale:
@@ -149,6 +163,8 @@ class Core:
             self._cache.changed(work.nodes, work.edges, self._clock.monotonic(), epoch)
         if work.stats:
             self._stats.add(work.stats)
+        if work.loads or work.owned:
+            self._quotas.add(work.loads, work.owned)
         if self._limited and (work.space or work.inodes):
             with self._lock:
                 self._usage = Usage(self._usage.space + work.space, self._usage.inodes + work.inodes)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
 from fscore.domain.attr import Attr, Kind
 from fscore.domain.caller import Caller
 from fscore.domain.errors import Exists, Invalid, NotPermitted
 from fscore.domain.ids import ROOT, TRASH, in_trash
+from fscore.domain.quota import Load
 from fscore.meta.ops import change, create, remove, rename
 from fscore.meta.ops.change import AttrChange
 from fscore.meta.ops.check import check_name, check_victim_name
 from fscore.meta.ops.remove import UNMADE, HourMissing, Removal, Removed
-from fscore.meta.ops.rename import Place, RenameFlag
+from fscore.meta.ops.rename import Place, RenameFlag, WeightMissing
 from fscore.meta.ops.work import NANO, Work
 from fscore.meta.records import Counter
 from fscore.meta.service.lookups import Lookups
@@ -109,10 +110,23 @@ class Names(Lookups):
         source = Place(sparent, sname, self._cache.known_ino(sparent, sname))
         target = Place(dparent, dname, how.hint)
         ancestors = self._ancestors(source, target)
-        done = self._run_removal(who, how, lambda work, how: rename.rename(work, source, target, flags, how, ancestors))
+        done = self._weighed(
+            lambda weights: self._run_removal(
+                who, how, lambda work, how: rename.rename(work, source, target, flags, how, ancestors, weights)
+            )
+        )
         if done.replaced is not None:
             self._settle(done.replaced)
         return done.ino, done.attr
+
+    def _weighed(self, move: Callable[[Mapping[int, Load]], T]) -> T:
+        """Run a rename; what lies below a directory is counted only when it goes from one quota to another."""
+        weights: dict[int, Load] = {}
+        while True:
+            try:
+                return move(weights)
+            except WeightMissing as missing:
+                weights[missing.ino] = self._quotas.weigh(missing.ino)
 
     def restore(self, who: Caller, hour: int, name: bytes) -> int:
         """Put an entry of an hour directory back where its name says it was; Exists when something is there."""

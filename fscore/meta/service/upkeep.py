@@ -150,10 +150,20 @@ class Upkeep(Clones):
             return view.has_entries(TRASH)
 
     def flush(self) -> None:
-        """Store what this client holds back: directory statistics, and what the engine gathers."""
+        """Store what this client holds back: directory statistics, usage of quotas, and what the engine gathers."""
+        self.flush_stats()
+        self.flush_quotas()
+
+    def flush_stats(self) -> None:
+        """Store directory statistics, and what the engine gathers."""
         if not self.options.read_only and not self._stale:
             self._stats.flush()
             self.engine.flush()
+
+    def flush_quotas(self) -> None:
+        """Store the usage of quotas."""
+        if not self.options.read_only and not self._stale:
+            self._quotas.flush()
 
 
 def _is_hour(name: bytes) -> bool:

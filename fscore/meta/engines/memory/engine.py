@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 
 from fscore.domain.attr import Attr, Entry
 from fscore.domain.errors import SettingError
+from fscore.domain.quota import Quota, QuotaKey, QuotaKind
 from fscore.domain.slices import SliceRecord
 from fscore.meta.engine import MetaEngine
 from fscore.meta.engines.memory.records import MemoryTxn, MemoryView, Tables
@@ -120,8 +121,9 @@ class MemoryEngine(MetaEngine):
             return sorted(self._tables.sustained.get(sid, ()))
 
     def drop_session(self, sid: int) -> None:
-        """See `MetaEngine`. There are no locks yet, so the record is all."""
+        """See `MetaEngine`."""
         with self._lock:
+            self._tables.drop_locks(sid)
             self._tables.sessions.pop(sid, None)
 
     def add_dir_stats(self, deltas: Mapping[int, DirStat]) -> list[int]:
@@ -147,6 +149,11 @@ class MemoryEngine(MetaEngine):
         """See `MetaEngine`."""
         with self._lock:
             self._tables.dir_stats[ino] = stat
+
+    def load_quotas(self, *kinds: QuotaKind) -> dict[QuotaKey, Quota]:
+        """See `MetaEngine`."""
+        with self._lock:
+            return {key: quota for key, quota in self._tables.quotas.items() if key.kind in kinds}
 
     def take_dead(self, limit: int = 1000) -> list[tuple[int, int]]:
         """See `MetaEngine`."""
@@ -193,8 +200,16 @@ class MemoryEngine(MetaEngine):
             return True
 
     def used_features(self) -> frozenset[str]:
-        """See `MetaEngine`: only ACL rules could be here, and nothing writes them yet."""
-        return frozenset({"acl"}) if self._tables.acls else frozenset()
+        """See `MetaEngine`."""
+        tables = self._tables
+        kept = {
+            "acl": tables.acls,
+            "dir_quota": any(key.kind == QuotaKind.DIRECTORY for key in tables.quotas),
+            "user_quota": any(key.kind != QuotaKind.DIRECTORY for key in tables.quotas),
+            "locks": tables.flocks or tables.plocks,
+            "change_log": tables.change_log,
+        }
+        return frozenset(name for name, records in kept.items() if records)
 
     def scan_nodes(self) -> Iterator[tuple[int, Attr]]:
         """See `MetaEngine`."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fscore.domain.attr import Attr, Entry
+from fscore.domain.locks import LockKind, Ranges
+from fscore.domain.quota import Quota, QuotaKey, QuotaKind
 from fscore.domain.slices import SliceRecord
-from fscore.meta.records import DirStat, Edge, Session, Usage, Want
+from fscore.meta.records import DirStat, Edge, LockOwner, Session, Usage, Want
 
 SliceKey = tuple[int, int]
 """(slice id, size)."""
@@ -35,6 +37,11 @@ class Tables:
         self.delayed: dict[tuple[int, int], tuple[SliceKey, ...]] = {}
         self.detached: dict[int, int] = {}
         self.sessions: dict[int, Session] = {}
+        self.flocks: dict[int, dict[LockOwner, LockKind]] = {}
+        self.plocks: dict[int, dict[LockOwner, Ranges]] = {}
+        self.quotas: dict[QuotaKey, Quota] = {}
+        self.change_log: list[bytes] = []
+        self.logged = 0
         self.counters: dict[str, int] = {}
 
     def change_refs(self, key: SliceKey, count: int) -> None:
@@ -47,6 +54,22 @@ class Tables:
             self.dead[key] = None
         else:
             self.dead.pop(key, None)
+
+    def clear_quotas(self) -> None:
+        """Remove the quota records of users and groups."""
+        self.quotas = {key: quota for key, quota in self.quotas.items() if key.kind == QuotaKind.DIRECTORY}
+
+    def append_log(self, line: bytes) -> None:
+        """Append a line to the change log."""
+        self.change_log.append(line)
+        self.logged += 1
+
+    def drop_locks(self, sid: int) -> None:
+        """Remove every lock that a session holds."""
+        for table in (self.flocks, self.plocks):
+            held = [(ino, owner) for ino, owners in table.items() for owner in owners if owner.sid == sid]
+            for ino, owner in held:
+                _remove(table, ino, owner)
 
 
 class MemoryView:
@@ -103,6 +126,18 @@ class MemoryView:
     def acl(self, rule_id: int) -> bytes | None:
         """See `MetaView`."""
         return self._tables.acls.get(rule_id)
+
+    def flocks(self, ino: int) -> Mapping[LockOwner, LockKind]:
+        """See `MetaView`."""
+        return dict(self._tables.flocks.get(ino, {}))
+
+    def plocks(self, ino: int) -> Mapping[LockOwner, Ranges]:
+        """See `MetaView`."""
+        return dict(self._tables.plocks.get(ino, {}))
+
+    def quotas(self, keys: Sequence[QuotaKey]) -> dict[QuotaKey, Quota]:
+        """See `MetaView`."""
+        return {key: self._tables.quotas[key] for key in keys if key in self._tables.quotas}
 
     def usage(self) -> Usage:
         """See `MetaView`."""
@@ -267,6 +302,7 @@ class MemoryTxn(MemoryView):
     def del_dir_records(self, ino: int) -> None:
         """See `MetaTxn`."""
         self._stage(self._store.dir_stats.pop, ino, None)
+        self._stage(self._store.quotas.pop, QuotaKey(QuotaKind.DIRECTORY, ino), None)
 
     def put_delayed(self, new_id: int, at_s: int, slices: Sequence[tuple[int, int]]) -> None:
         """See `MetaTxn`."""
@@ -279,6 +315,49 @@ class MemoryTxn(MemoryView):
     def attach(self, ino: int) -> None:
         """See `MetaTxn`."""
         self._stage(self._store.detached.pop, ino, None)
+
+    def put_flock(self, ino: int, owner: LockOwner, kind: LockKind) -> None:
+        """See `MetaTxn`."""
+        if kind == LockKind.UNLOCK:
+            self._stage(_remove, self._store.flocks, ino, owner)
+        else:
+            self._stage(_insert, self._store.flocks, ino, owner, kind)
+
+    def put_plock(self, ino: int, owner: LockOwner, ranges: Ranges) -> None:
+        """See `MetaTxn`."""
+        if ranges:
+            self._stage(_insert, self._store.plocks, ino, owner, ranges)
+        else:
+            self._stage(_remove, self._store.plocks, ino, owner)
+
+    def put_quota(self, key: QuotaKey, quota: Quota) -> None:
+        """See `MetaTxn`."""
+        self._stage(self._store.quotas.__setitem__, key, quota)
+
+    def add_quota(self, key: QuotaKey, space: int, inodes: int) -> None:
+        """See `MetaTxn`."""
+        self._stage(self._store.quotas.__setitem__, key, self._store.quotas[key].grown(space, inodes))
+
+    def del_quota(self, key: QuotaKey) -> None:
+        """See `MetaTxn`."""
+        self._stage(self._store.quotas.pop, key, None)
+
+    def clear_quotas(self) -> None:
+        """See `MetaTxn`."""
+        self._stage(self._store.clear_quotas)
+
+    def clear_dir_stats(self) -> None:
+        """See `MetaTxn`."""
+        self._stage(self._store.dir_stats.clear)
+
+    def put_log(self, line: bytes) -> None:
+        """See `MetaTxn`."""
+        self._stage(self._store.append_log, line)
+
+
+def _insert(table: dict[int, dict[Any, Any]], outer: int, inner: Any, value: Any) -> None:  # noqa: ANN401 - as `_remove`
+    """Set an inner record."""
+    table.setdefault(outer, {})[inner] = value
 
 
 def _remove(table: dict[int, dict[Any, Any]], outer: int, inner: Any) -> None:  # noqa: ANN401 - any key of any table

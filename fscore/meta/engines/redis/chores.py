@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from fscore.domain.quota import QuotaKind
 from fscore.meta.engines.redis.keys import OTHER_COUNTERS, Keys, parse_delfile, parse_lock_field
 from fscore.meta.engines.redis.link import Link
 from fscore.meta.engines.redis.scripts import COMMIT
@@ -77,8 +78,8 @@ def used_features(link: Link, keys: Keys) -> frozenset[str]:
     """Features whose keys exist. Locks show in the sets of the sessions that hold them."""
     asked: dict[str, tuple[bytes, ...]] = {
         "acl": (keys.acl,),
-        "dir_quota": keys.dir_quota,
-        "user_quota": keys.user_quotas,
+        "dir_quota": keys.quota(QuotaKind.DIRECTORY),
+        "user_quota": (*keys.quota(QuotaKind.USER), *keys.quota(QuotaKind.GROUP)),
         "change_log": (keys.change_log,),
         "legacy_sessions": (keys.legacy_sessions,),
     }

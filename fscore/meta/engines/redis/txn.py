@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from fscore.domain.attr import Attr, Entry
 from fscore.domain.errors import CorruptError
+from fscore.domain.quota import QuotaKind
 from fscore.domain.slices import SliceRecord, pack, unpack
 from fscore.meta.engines.redis.codec import (
     decode_attr,
@@ -23,6 +24,8 @@ from fscore.meta.engines.redis.codec import (
 )
 from fscore.meta.engines.redis.keys import Keys, delayed_field, delfile_member, ref_field
 from fscore.meta.engines.redis.link import Answer, Command, Link
+from fscore.meta.engines.redis.locks import LockReads, LockWrites
+from fscore.meta.engines.redis.quotas import QuotaReads, QuotaWrites
 from fscore.meta.engines.redis.recall import Read, Recall
 from fscore.meta.engines.redis.scripts import MOST_ARGUMENTS
 from fscore.meta.records import DirStat, Edge, Usage, Want
@@ -54,7 +57,7 @@ def raw_of(read: Read, answer: Answer) -> Any:  # noqa: ANN401 - bytes, None, in
     return answer
 
 
-class RedisView:
+class RedisView(LockReads, QuotaReads):
     """Reads of records; what was prefetched answers from memory."""
 
     def __init__(self, link: Link, keys: Keys) -> None:
@@ -142,7 +145,7 @@ class RedisView:
         return self._known[read]
 
 
-class RedisTxn(RedisView):
+class RedisTxn(RedisView, LockWrites, QuotaWrites):
     """A view that remembers what it read, and takes intents.
 
     `known` holds values that Redis gave at one moment: after a lost race, those that the script sent back.
@@ -276,7 +279,7 @@ class RedisTxn(RedisView):
 
     def del_dir_records(self, ino: int) -> None:
         """Remove the statistics and the quota of a directory."""
-        self.writes += (("HDEL", key, ino) for key in (*self._keys.dir_stats, *self._keys.dir_quota))
+        self.writes += (("HDEL", key, ino) for key in (*self._keys.dir_stats, *self._keys.quota(QuotaKind.DIRECTORY)))
 
     def put_delayed(self, new_id: int, at_s: int, slices: Sequence[tuple[int, int]]) -> None:
         """Park replaced slices."""
@@ -322,6 +325,8 @@ _READS: Final[Mapping[str, Callable[..., Read]]] = {
     "xattrs": _no_field("M", Keys.xattrs),
     "parents": _no_field("M", Keys.parents),
     "has_entries": _no_field("E", Keys.dir),
+    "flocks": _no_field("M", Keys.flock),
+    "plocks": _no_field("M", Keys.plock),
 }
 """The read that each kind of `Want` announces."""
 

@@ -15,11 +15,13 @@ from typing import Final, NoReturn, TypeVar
 
 from fscore.domain.attr import Attr, Entry
 from fscore.domain.errors import ConflictError, SettingError, TransientError, UnavailableError
+from fscore.domain.quota import Quota, QuotaKey, QuotaKind
 from fscore.domain.slices import SliceRecord
 from fscore.meta.engine import MetaEngine
-from fscore.meta.engines.sql import chores, scans
+from fscore.meta.engines.sql import chores, quotas, scans
 from fscore.meta.engines.sql.connections import Connections, Link, Row
-from fscore.meta.engines.sql.dialects import Dialect, Place, Sqlite
+from fscore.meta.engines.sql.dialects import Dialect, Sqlite
+from fscore.meta.engines.sql.places import Place
 from fscore.meta.engines.sql.rows import attr_of, edge_of, records_of, unpack_pairs
 from fscore.meta.engines.sql.statements import Statements, create_all, statements
 from fscore.meta.engines.sql.txn import SqlTxn, SqlView
@@ -96,7 +98,7 @@ class SqlEngine(MetaEngine):
         link = self._links.make()
         try:
             for ddl in create_all(self._sql.tables, self._dialect):
-                link.execute(ddl)
+                link.run(ddl)
         except Exception as error:  # noqa: BLE001 - translated or raised as it is
             self._raise(error)
         finally:
@@ -148,6 +150,10 @@ class SqlEngine(MetaEngine):
     def set_dir_stat(self, ino: int, stat: DirStat) -> None:
         """Store recomputed statistics."""
         self._write(lambda link: link.run(self._sql.put_dir_stat, (ino, *stat)))
+
+    def load_quotas(self, *kinds: QuotaKind) -> dict[QuotaKey, Quota]:
+        """Every quota record of these kinds."""
+        return self._read(lambda link: quotas.load(link, self._sql.quotas, kinds))
 
     def take_dead(self, limit: int = 1000) -> list[tuple[int, int]]:
         """Slices with refs <= 0."""
@@ -235,7 +241,7 @@ class SqlEngine(MetaEngine):
         """Make what was committed since the last flush durable. Usage is not held back: its transaction charges it."""
         if self._unflushed:
             self._unflushed = False
-            self._read(lambda link: self._dialect.harden(link.raw))
+            self._read(lambda link: self._dialect.harden(link))
 
     def close(self) -> None:
         """Close the connections."""
@@ -256,9 +262,9 @@ class SqlEngine(MetaEngine):
         while True:
             try:
                 with self._links.writer() as link:
-                    link.execute(self._dialect.begin)
+                    link.begin()
                     result = work(link)
-                    link.execute("COMMIT")
+                    link.commit()
                     self._unflushed = True
                     return result
             except Exception as error:
@@ -329,7 +335,8 @@ def _three(row: Row) -> tuple[int, int, int]:
 
 def open_sql(url: str) -> SqlEngine:
     """The engine behind a SQL META-URL: `sqlite3:///absolute/path.db` or `sqlite3://relative.db`."""
-    place = Place(url)
-    if place.scheme not in DIALECTS:
-        raise SettingError(f"no SQL engine for {place.scheme}://; there are {', '.join(sorted(DIALECTS))}")
-    return SqlEngine(DIALECTS[place.scheme], place)
+    scheme = url.partition("://")[0]
+    if scheme not in DIALECTS:
+        raise SettingError(f"no SQL engine for {scheme}://; there are {', '.join(sorted(DIALECTS))}")
+    dialect = DIALECTS[scheme]
+    return SqlEngine(dialect, dialect.place(url))

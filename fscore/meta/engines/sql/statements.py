@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
+from fscore.meta.engines.sql.locks import LockStatements
+from fscore.meta.engines.sql.quotas import QuotaStatements
 from fscore.meta.engines.sql.rows import NODE_COLUMNS
 from fscore.meta.engines.sql.tables import FORMAT, Tables
 
@@ -44,6 +46,8 @@ class Statements:
         self._queues()
         self._stats()
         self._scans()
+        self.locks = LockStatements(self)
+        self.quotas = QuotaStatements(self)
         self.update_node = functools.cache(self._update_node)
 
     def compiled(self, construct: sa.sql.ClauseElement, *order: str) -> str:

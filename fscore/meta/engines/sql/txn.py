@@ -6,15 +6,18 @@ that wrote other columns of it meanwhile is not undone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fscore.domain.attr import Attr, Entry
 from fscore.domain.errors import ConflictError
+from fscore.domain.locks import LockKind, Ranges, render
+from fscore.domain.quota import Quota, QuotaKey
 from fscore.domain.slices import RECORD, SliceRecord, pack
 from fscore.meta.engines.sql.connections import Link
+from fscore.meta.engines.sql.locks import TYPES, key_of, kind_of, owner_of, ranges_of
 from fscore.meta.engines.sql.rows import KINDS, acl_rule, attr_of, changes, edge_of, pack_pairs, records_of, row_of
 from fscore.meta.engines.sql.statements import Statements
-from fscore.meta.records import DirStat, Edge, Usage, Want
+from fscore.meta.records import DirStat, Edge, LockOwner, Usage, Want
 
 SPACE = "usedSpace"
 INODES = "totalInodes"
@@ -80,6 +83,26 @@ class SqlView:
         row = self._link.one(self._sql.get_acl, (rule_id,))
         return None if row is None else acl_rule(row)
 
+    def flocks(self, ino: int) -> Mapping[LockOwner, LockKind]:
+        """Who has locked a file as a whole."""
+        rows = self._link.all(self._sql.locks.get_flocks, (ino,))
+        return {owner_of(sid, owner): kind_of(ltype) for sid, owner, ltype in rows}
+
+    def plocks(self, ino: int) -> Mapping[LockOwner, Ranges]:
+        """Who has locked ranges of a file."""
+        rows = self._link.all(self._sql.locks.get_plocks, (ino,))
+        return {owner_of(sid, owner): ranges_of(blob) for sid, owner, blob in rows}
+
+    def quotas(self, keys: Sequence[QuotaKey]) -> dict[QuotaKey, Quota]:
+        """The quota records of these that have one."""
+        found: dict[QuotaKey, Quota] = {}
+        for key in keys:
+            table, where = self._sql.quotas.of(key)
+            row = self._link.one(table.get, where)
+            if row is not None:
+                found[key] = Quota(*row)
+        return found
+
     def usage(self) -> Usage:
         """Totals of the volume."""
         counts: dict[bytes, int] = {row[0]: row[1] for row in self._link.all(self._sql.all_counters)}
@@ -99,6 +122,16 @@ class SqlTxn(SqlView):
         if attr is not None:
             self._read[ino] = attr
         return attr
+
+    def flocks(self, ino: int) -> Mapping[LockOwner, LockKind]:
+        """Who has locked a file as a whole; the file's row stays locked, so that nobody joins."""
+        self._link.one(self._sql.locks.hold, (ino,))
+        return super().flocks(ino)
+
+    def plocks(self, ino: int) -> Mapping[LockOwner, Ranges]:
+        """Who has locked ranges of a file; as `flocks`."""
+        self._link.one(self._sql.locks.hold, (ino,))
+        return super().plocks(ino)
 
     def put_node(self, ino: int, attr: Attr) -> None:
         """Insert the node, or update the columns that differ from what was read or put before."""
@@ -221,3 +254,46 @@ class SqlTxn(SqlView):
     def attach(self, ino: int) -> None:
         """Forget that record."""
         self._link.run(self._sql.attach, (ino,))
+
+    def put_flock(self, ino: int, owner: LockOwner, kind: LockKind) -> None:
+        """Insert, change or delete an owner's row."""
+        key = key_of(ino, owner)
+        if kind == LockKind.UNLOCK:
+            self._link.run(self._sql.locks.del_flock, key)
+        else:
+            self._link.run(self._sql.locks.put_flock, (*key, TYPES[kind]))
+
+    def put_plock(self, ino: int, owner: LockOwner, ranges: Ranges) -> None:
+        """Insert, change or delete an owner's row."""
+        key = key_of(ino, owner)
+        if ranges:
+            self._link.run(self._sql.locks.put_plock, (*key, render(ranges)))
+        else:
+            self._link.run(self._sql.locks.del_plock, key)
+
+    def put_quota(self, key: QuotaKey, quota: Quota) -> None:
+        """Insert a row, or set its numbers."""
+        table, where = self._sql.quotas.of(key)
+        self._link.run(table.put, (*where, *quota))
+
+    def add_quota(self, key: QuotaKey, space: int, inodes: int) -> None:
+        """Add to the usage in a row."""
+        table, where = self._sql.quotas.of(key)
+        self._link.run(table.add, (space, inodes, *where))
+
+    def del_quota(self, key: QuotaKey) -> None:
+        """Delete a row."""
+        table, where = self._sql.quotas.of(key)
+        self._link.run(table.delete, where)
+
+    def clear_quotas(self) -> None:
+        """Delete the rows of all users and groups."""
+        self._link.run(self._sql.quotas.clear_owners)
+
+    def clear_dir_stats(self) -> None:
+        """Delete the statistics of all directories."""
+        self._link.run(self._sql.quotas.clear_dir_stats)
+
+    def put_log(self, line: bytes) -> None:
+        """Append a row to the change log."""
+        self._link.run(self._sql.quotas.put_log, (line.decode(),))
