@@ -34,6 +34,7 @@ from fscore.runtime.clock import Clock, SystemClock
 from fscore.runtime.metrics import Metrics
 from fscore.runtime.retry import Retry
 from fscore.vfs.collector import Collected
+from fscore.vfs.compaction import Thresholds
 from fscore.vfs.vfs import Vfs, VfsOptions
 
 VOLUMES_ENV: Final = "FSCORE_VOLUMES"
@@ -69,6 +70,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     background: bool = True
     durable: bool = True
     patience_s: tuple[float, ...] = VfsOptions().patience_s
+    compact: Thresholds = Thresholds()
+    """From how many slice records on a chunk is compacted in the background; 0 = never."""
 
 
 class OptionChanges(TypedDict, total=False):
@@ -94,6 +97,7 @@ class OptionChanges(TypedDict, total=False):
     background: bool
     durable: bool
     patience_s: tuple[float, ...]
+    compact: Thresholds
 
 
 class Volume:
@@ -279,6 +283,7 @@ def _assemble(url: str, meta: MetaService, override: ObjectStore | None, clock: 
         patience_s=options.patience_s,
         attr_ttl_s=options.cache_s,
         background=options.background,
+        compact=options.compact,
     )
     return Volume(url, meta, blocks, Vfs(meta, blocks, clock, vfs_options), options)
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from fscore.blocks.store import BlockStore
 from fscore.domain.attr import Attr
 from fscore.domain.errors import CorruptError, NotFound
 from fscore.domain.geometry import by_chunk
-from fscore.domain.slices import SliceRecord, clip
+from fscore.domain.slices import SliceRecord, clip, overlay
 from fscore.meta.service import MetaService
 from fscore.runtime.buffer import Buffer
 from fscore.runtime.clock import Clock
@@ -63,7 +63,12 @@ class FileReader:
         self._attr = attr
         self._fresh_until = 0.0
         self._epoch = 0
+        self._seen: Callable[[int, int, int, int], None] = lambda *_: None
         self.update(attr)
+
+    def watch(self, seen: Callable[[int, int, int, int], None]) -> None:
+        """Tell `seen` of every chunk that is looked up: (inode, index, records, pieces)."""
+        self._seen = seen
 
     @property
     def attr(self) -> Attr:
@@ -85,6 +90,11 @@ class FileReader:
         with self._lock:
             self._drop()
         self.update(attr)
+
+    def compacted(self) -> None:
+        """Records of the file were replaced by others that say the same: forget the views."""
+        with self._lock:
+            self._drop()
 
     def invalidate(self) -> None:
         """The file changed in a way nobody told: forget views and attributes."""
@@ -176,7 +186,9 @@ class FileReader:
         if view is not None:
             return view
         epoch = self._epoch
-        view = self._meta.read(self._ino, index)
+        records = self._meta.records(self._ino, index)
+        view = overlay(records)
+        self._seen(self._ino, index, len(records), len(view))
         with self._lock:
             if epoch == self._epoch:
                 self._views[index] = view

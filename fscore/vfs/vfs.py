@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final, TypeVar
 
 import msgspec
@@ -13,6 +14,7 @@ from fscore.blocks.store import BlockStore
 from fscore.domain.attr import Attr
 from fscore.domain.caller import Caller
 from fscore.domain.errors import BadHandle, Exists, FsError, Invalid, IsADir, ReadOnly, StoreError
+from fscore.domain.geometry import CHUNK
 from fscore.meta.service import MetaService
 from fscore.runtime.buffer import Buffer
 from fscore.runtime.clock import Clock
@@ -20,6 +22,7 @@ from fscore.runtime.threads import Pool, Ticker
 from fscore.vfs import space
 from fscore.vfs.budget import Budget
 from fscore.vfs.collector import Collected, Collector
+from fscore.vfs.compaction import Compactor, Thresholds
 from fscore.vfs.compose import Composed, Composer, InodePiece, SharedPiece
 from fscore.vfs.handles import ACCESS, Handle, Handles, OpenFile
 from fscore.vfs.readahead import ReadAhead
@@ -45,7 +48,8 @@ class VfsOptions(msgspec.Struct, frozen=True, kw_only=True):
     patience_s: tuple[float, ...] = (0.0, 0.1, 0.3, 0.6, 1.0, 2.0)
     """Waits before each further try at a block that is not there."""
     background: bool = True
-    """Whether idle files are flushed and dead slices deleted by threads of their own."""
+    """Whether idle files are flushed, chunks compacted and dead slices deleted by threads of their own."""
+    compact: Thresholds = Thresholds()
 
 
 class Vfs:
@@ -60,8 +64,10 @@ class Vfs:
         self._budget = Budget(options.buffer_size)
         self._pool = Pool("vfs", options.read_threads)
         self._collector = Collector(meta, blocks, self._pool, clock)
+        background = options.background and not options.read_only
+        self._compactor = Compactor(meta, blocks, options.compact, self._recut, background=background)
         self._tickers: list[Ticker] = []
-        if options.background and not options.read_only:
+        if background:
             self._tickers.append(Ticker("flush", 1.0, lambda: self.flush_idle(options.flush_after_s)))
             self._tickers.append(Ticker("collect", options.collect_every_s, self._collector.collect))
 
@@ -140,6 +146,19 @@ class Vfs:
         """The length of an open file, with what is not committed yet."""
         return self._handles.get(fh).file.length()
 
+    def attr_of(self, fh: int) -> Attr:
+        """The attributes of an open file as this process saw them last."""
+        return self._handles.get(fh).file.reader.attr
+
+    def refresh(self, ino: int, attr: Attr) -> bool:
+        """Attributes as they are now: whether an open file is another one than this process believed."""
+        file = self._handles.file(ino)
+        if file is None:
+            return False
+        old = file.reader.attr
+        file.reader.update(attr)
+        return (old.mtime_ns, old.length) != (attr.mtime_ns, attr.length)
+
     def flush(self, fh: int) -> None:
         """Make everything written to the handle's file durable and visible."""
         writer = self._handles.get(fh).file.writer
@@ -210,12 +229,22 @@ class Vfs:
         """Fill a new, empty file with ranges of others, new bytes and zeros."""
         for source in {piece.ino for piece in pieces if isinstance(piece, SharedPiece)}:
             self.settle(source)
+        self._compactor.spare(ino)
         try:
             return Composer(self.meta, self.blocks, who, ino).run(pieces)
         finally:
             file = self._handles.file(ino)
             if file is not None:
                 file.reader.invalidate()
+
+    def compact(self, ino: int, index: int) -> int:
+        """Compact one chunk now, as far as that goes; returns the bytes written. Immutable files are left alone."""
+        self.settle(ino)
+        return self._compactor.compact(ino, index)
+
+    def drain(self) -> None:
+        """Wait until no compaction is under way: whoever looks at all objects sees none that has no record yet."""
+        self._compactor.drain()
 
     def settle(self, ino: int) -> None:
         """Commit what this process has written to an inode, if it has it open."""
@@ -239,6 +268,11 @@ class Vfs:
         """Bytes that open files hold in memory and have not handed to an upload."""
         return self._budget.used
 
+    @property
+    def open_handles(self) -> int:
+        """How many handles are open."""
+        return len(self._handles.numbers())
+
     def flush_idle(self, seconds: float) -> None:
         """Commit files that were not written for so long; their errors wait for whoever uses them next."""
         before = self._clock.monotonic() - seconds
@@ -260,6 +294,7 @@ class Vfs:
                 self.release(fh)
             except (FsError, StoreError) as error:
                 first = first or error
+        self._compactor.close()
         if not self._options.read_only:
             with suppress(FsError, StoreError):  # what is left is any other client's to delete
                 self._collector.finish(FINISH_S)
@@ -274,6 +309,7 @@ class Vfs:
             reader = FileReader(
                 ino, attr, self.meta, self.blocks, self._pool, self._clock, options.patience_s, options.attr_ttl_s
             )
+            reader.watch(self._compactor.seen)
             file = OpenFile(ino, reader)
         else:
             file.reader.update(attr)
@@ -331,9 +367,19 @@ class Vfs:
         if file.writer is None:
             with self._handles.lock:
                 if file.writer is None:
-                    committed = file.reader.committed
+                    committed = partial(self._committed, file)
                     file.writer = FileWriter(file.ino, self.meta, self.blocks, self._budget, self._clock, committed)
         return file.writer
+
+    def _committed(self, file: OpenFile, attr: Attr, index: int, count: int) -> None:
+        fresh = file.reader.attr.length <= index * CHUNK
+        file.reader.committed(attr)
+        self._compactor.wrote(file.ino, index, count, fresh=fresh)
+
+    def _recut(self, ino: int) -> None:
+        file = self._handles.file(ino)
+        if file is not None:
+            file.reader.compacted()
 
     def _length(self, ino: int, attr: Attr) -> int:
         file = self._handles.file(ino)

@@ -73,7 +73,7 @@ class FileWriter:
         blocks: BlockStore,
         budget: Budget,
         clock: Clock,
-        committed: Callable[[Attr], None],
+        committed: Callable[[Attr, int, int], None],
     ) -> None:
         self._ino = ino
         self._committed = committed
@@ -272,7 +272,7 @@ class FileWriter:
             if not self._is_committed(index, records):
                 raise
             attr = self._meta.getattr(self._ino)
-        self._committed(attr)
+        self._committed(attr, index, len(records))
 
     def _is_committed(self, index: int, records: Sequence[SliceRecord]) -> bool:
         try:

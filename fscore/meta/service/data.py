@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from fscore.domain.attr import Attr, Flag, Kind
 from fscore.domain.caller import Caller
+from fscore.domain.compaction import Plan
 from fscore.domain.errors import Invalid, IsADir, NoAttribute, NotPermitted
 from fscore.domain.geometry import CHUNK
 from fscore.domain.ids import TRASH
 from fscore.domain.slices import SliceRecord, overlay
-from fscore.meta.ops import change, data, space
+from fscore.meta.ops import change, compact, data, space
 from fscore.meta.ops.change import XattrMode
 from fscore.meta.ops.check import READ, WRITE
 from fscore.meta.ops.data import FreshSlice, Part, Piece, SliceRange
@@ -84,6 +85,14 @@ class Data(Names):
         self._check_alive()
         with self.engine.view() as view:
             return view.chunk_indexes(ino, first, stop)
+
+    def compact(self, ino: int, index: int, plan: Plan, slice_id: int) -> bool:
+        """Put a compaction's slice, whose objects are durable, in the place of what it was made of.
+
+        False when the chunk's list is another one by now. With the trash on what was replaced stays for its days.
+        """
+        delayed = self.setting.trash_days > 0
+        return self._run(_ROOT, lambda work: compact.compact(work, ino, index, plan, slice_id, delayed=delayed))
 
     def compose(self, who: Caller, ino: int, offset: int, pieces: Sequence[Piece], *, checked: bool = False) -> Attr:
         """Lay ranges of files, fresh slices and holes one after the other from `offset`; moves references only.
