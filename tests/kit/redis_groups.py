@@ -40,6 +40,11 @@ def free_port() -> int:
             return port
 
 
+def database_of(url: str) -> int:
+    """The database, or in a cluster the name, in a URL made here."""
+    return int(url.partition("?")[0].rpartition("/")[2])
+
+
 def until(what: str, holds: Callable[[], bool], patience_s: float = START_S) -> None:
     """Wait until something holds; connections that fail meanwhile count as no."""
     deadline = time.monotonic() + patience_s
@@ -137,7 +142,8 @@ class SentinelGroup(Group):
         for port in self.nodes:
             replica = () if port == self.nodes[0] else ("--replicaof", f"{HOST} {self.nodes[0]}")
             self.launch(port, "--port", str(port), *NODE_OPTIONS, *replica)
-        for port in self.sentinels:
+        until("both replicas are connected", lambda: self._replicas(self.nodes[0]) == 2)
+        for port in self.sentinels:  # after the replicas, which a sentinel asks the master for every ten seconds
             conf = self.place / f"{port}.conf"
             lines = [
                 f"port {port}",
@@ -162,11 +168,16 @@ class SentinelGroup(Group):
                 return False
             if state["flags"] != "master":
                 return False
-        with self.client(self.master_of("")) as client:
-            facts = client.info("replication")
-        return facts["role"] == "master" and facts["connected_slaves"] == 2
+        return self._replicas(self.master_of("")) == 2
 
-    def master_of(self, url: str) -> int:  # noqa: ARG002 - one for all volumes
+    def _replicas(self, port: int) -> int:
+        """Replicas that are in step with a master; none when it is none."""
+        with self.client(port) as client:
+            facts = client.info("replication")
+        places = [facts.get(f"slave{number}", {}) for number in range(int(facts.get("connected_slaves", 0)))]
+        return sum(place.get("state") == "online" for place in places)
+
+    def master_of(self, url: str) -> int:
         """The master as sentinels see it."""
         for port in self.sentinels:
             with self.client(port) as client:
@@ -182,7 +193,7 @@ class SentinelGroup(Group):
 
     def wipe(self, url: str) -> None:
         """Empty the database."""
-        with self.client(self.master_of(url), int(url.split("?")[0].rpartition("/")[2])) as client:
+        with self.client(self.master_of(url), database_of(url)) as client:
             client.flushdb()
 
 
@@ -232,7 +243,7 @@ class ClusterGroup(Group):
 
     def master_of(self, url: str) -> int:
         """The owner of the slot of the volume."""
-        slot = redis.crc.key_slot(b"{%d}" % int(url.split("?")[0].rpartition("/")[2]))
+        slot = redis.crc.key_slot(b"{%d}" % database_of(url))
         for port in self.nodes:
             if port in self.dead:
                 continue
@@ -248,7 +259,7 @@ class ClusterGroup(Group):
 
     def wipe(self, url: str) -> None:
         """Remove the keys of a volume."""
-        prefix = "{%d}" % int(url.split("?")[0].rpartition("/")[2])
+        prefix = f"{{{database_of(url)}}}"
         with self.client(self.master_of(url)) as client:
             names = list(client.scan_iter(prefix + "*", count=1000))
             for start in range(0, len(names), 500):
@@ -256,13 +267,9 @@ class ClusterGroup(Group):
 
 
 def _slots(client: redis.Redis) -> Iterator[tuple[tuple[int, int], list[int]]]:
-    connection = client.connection_pool.get_connection()
-    try:
-        connection.send_command("CLUSTER", "SLOTS")
-        for first, last, *nodes in connection.read_response():
-            yield (first, last), [int(node[1]) for node in nodes]
-    finally:
-        client.connection_pool.release(connection)
+    """Ranges of slots with the ports of who serves them, the owner first."""
+    for first, last, *nodes in client.execute_command("CLUSTER SLOTS"):  # type: ignore[no-untyped-call]
+        yield (first, last), [int(node[1]) for node in nodes]
 
 
 @contextmanager
