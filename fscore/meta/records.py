@@ -51,6 +51,13 @@ class Session(NamedTuple):
     info: bytes
 
 
+class LockOwner(NamedTuple):
+    """Who holds a lock: a session, and the 64-bit number that its kernel gave the holder."""
+
+    sid: int
+    owner: int
+
+
 class Want(NamedTuple):
     """A read to come. `kind` is the name of the reading method, `key` its arguments."""
 
@@ -91,3 +98,13 @@ def want_symlink(ino: int) -> Want:
 def want_has_entries(ino: int) -> Want:
     """`has_entries(ino)` will be read."""
     return Want("has_entries", (ino,))
+
+
+def want_flocks(ino: int) -> Want:
+    """`flocks(ino)` will be read."""
+    return Want("flocks", (ino,))
+
+
+def want_plocks(ino: int) -> Want:
+    """`plocks(ino)` will be read."""
+    return Want("plocks", (ino,))

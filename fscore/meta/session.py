@@ -54,6 +54,10 @@ def _addresses(host: str) -> list[str]:
     return sorted({str(address[4][0]) for address in found if not str(address[4][0]).startswith("127.")})
 
 
+LockClaim = tuple[str, int, int]
+"""The kind of lock, the inode, the owner."""
+
+
 class OwnSession:
     """Registered at once; refresh it every heartbeat, drop it at the end. Times of expiry are the server's."""
 
@@ -118,3 +122,36 @@ class OpenFiles:
             held, self._sustained = sorted(self._sustained), set()
             self._counts.clear()
             return held
+
+
+class LockClaims:
+    """Which owners may hold a lock through this client, so that unlocking costs nothing for the others, and which were
+    refused one, so that asking again costs a read. Thread-safe.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._claims: dict[LockClaim, bool] = {}
+
+    def add(self, claim: LockClaim) -> None:
+        """Before the first try: if its outcome is unknown, the lock may be there."""
+        with self._lock:
+            self._claims.setdefault(claim, False)
+
+    def has(self, claim: LockClaim) -> bool:
+        """Whether the owner tried since it last let go."""
+        return claim in self._claims
+
+    def refused(self, claim: LockClaim) -> bool:
+        """Whether its last try failed."""
+        return self._claims.get(claim, False)
+
+    def tried(self, claim: LockClaim, *, refused: bool) -> None:
+        """How a try ended."""
+        with self._lock:
+            self._claims[claim] = refused
+
+    def drop(self, claim: LockClaim) -> None:
+        """After all was unlocked."""
+        with self._lock:
+            self._claims.pop(claim, None)

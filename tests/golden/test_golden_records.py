@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import pytest
 
+from fscore.domain import locks
 from fscore.domain.slices import pack, unpack
 from fscore.meta.engines.redis import codec, keys
 from fscore.meta.engines.sql import rows
@@ -96,9 +97,9 @@ def test_locks_of_a_live_session() -> None:
     assert keys.lock_field(*keys.parse_lock_field(field)) == field
     (plock,) = [record for key, record in by_key.items() if key.startswith(b"lockp")]
     ((field, value),) = plock["fields"]
-    ranges = codec.unpack_ranges(value)
+    ranges = locks.parse(value)
     assert len(ranges) == 2
-    assert codec.pack_ranges(ranges) == value
+    assert locks.render(ranges) == value
     sid, _ = keys.parse_lock_field(field)
     assert set(by_key[keys.Keys().locked(sid)]["members"]) == {flock["key"], plock["key"]}
 

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+
+from fscore.runtime.threads import Pool
 
 
 def ours() -> set[threading.Thread]:
     """Live threads that runtime.threads started."""
     return {thread for thread in threading.enumerate() if thread.name.startswith("fscore-") and thread.is_alive()}
+
+
+def together(*jobs: Callable[[], None]) -> None:
+    """Run jobs at the same time; the first error comes out."""
+    with Pool("race", len(jobs)) as pool:
+        for future in [pool.submit(job) for job in jobs]:
+            future.result()
 
 
 @pytest.fixture

@@ -7,8 +7,10 @@ Rule 2  a whole lock that changes its kind is given up first, as flock(2) has it
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fscore.domain import locks
-from fscore.domain.locks import LockKind, LockRange
+from fscore.domain.locks import LockKind, LockRange, Ranges
 from fscore.meta.ops.work import Work
 from fscore.meta.records import LockOwner, want_flocks, want_plocks
 from fscore.meta.txn import MetaView
@@ -20,14 +22,11 @@ def flock(work: Work, ino: int, owner: LockOwner, kind: LockKind) -> bool:
     txn.prefetch(want_flocks(ino))
     held = txn.flocks(ino)
     own = held.get(owner, LockKind.UNLOCK)
-    if own == kind:
-        return True
-    others = [other for who, other in held.items() if who != owner]
-    free = kind == LockKind.UNLOCK or LockKind.WRITE not in {kind, *others} or not others
-    if free:
+    free = _free(held, owner, kind)
+    if not free:
+        kind = LockKind.UNLOCK
+    if own != kind:
         txn.put_flock(ino, owner, kind)
-    elif own != LockKind.UNLOCK:
-        txn.put_flock(ino, owner, LockKind.UNLOCK)
     return free
 
 
@@ -36,9 +35,8 @@ def setlk(work: Work, ino: int, owner: LockOwner, new: LockRange) -> bool:
     txn = work.txn
     txn.prefetch(want_plocks(ino))
     held = txn.plocks(ino)
-    for who, ranges in held.items():
-        if who != owner and locks.conflict(ranges, new.kind, new.start, new.end) is not None:
-            return False
+    if _clashes(held, owner, new.kind, new.start, new.end):
+        return False
     before = held.get(owner, ())
     after = locks.apply(before, new)
     if after != before:
@@ -46,13 +44,35 @@ def setlk(work: Work, ino: int, owner: LockOwner, new: LockRange) -> bool:
     return True
 
 
+def may_flock(view: MetaView, ino: int, owner: LockOwner, kind: LockKind) -> bool:
+    """Whether `flock` would succeed now."""
+    return _free(view.flocks(ino), owner, kind)
+
+
 def getlk(view: MetaView, ino: int, owner: LockOwner, kind: LockKind, start: int, end: int) -> LockRange | None:
     """The first lock of another owner that stands in the way; its process number only means something here, so that
     it is 0 for a lock of another session.
     """
-    found = [
-        clash if who.sid == owner.sid else clash._replace(pid=0)
-        for who, ranges in view.plocks(ino).items()
+    found = _clashes(view.plocks(ino), owner, kind, start, end)
+    if not found:
+        return None
+    who, clash = min(found, key=lambda pair: pair[1].start)
+    return clash if who.sid == owner.sid else clash._replace(pid=0)
+
+
+def _free(held: Mapping[LockOwner, LockKind], owner: LockOwner, kind: LockKind) -> bool:
+    others = [other for who, other in held.items() if who != owner]
+    if kind == LockKind.WRITE:
+        return not others
+    return kind == LockKind.UNLOCK or LockKind.WRITE not in others
+
+
+def _clashes(
+    held: Mapping[LockOwner, Ranges], owner: LockOwner, kind: LockKind, start: int, end: int
+) -> list[tuple[LockOwner, LockRange]]:
+    """The first lock of each other owner in the way."""
+    return [
+        (who, clash)
+        for who, ranges in held.items()
         if who != owner and (clash := locks.conflict(ranges, kind, start, end)) is not None
     ]
-    return min(found, key=lambda clash: clash.start, default=None)

@@ -4,6 +4,7 @@ core        runs operations: transaction, cache, limits, statistics; permission 
 lookups     paths, attributes, directories
 names       entries: create, link, unlink, rename ...
 data        lengths, slices, composition, extended attributes, open files
+locks       of files, whole and by ranges
 clones      files and trees that share slices
 upkeep      heartbeat, sessions of others, trash, deletion of data
 api         MetaService: all of it, with format, open and close

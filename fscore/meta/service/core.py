@@ -14,6 +14,7 @@ from fscore.domain.caller import Caller
 from fscore.domain.errors import NotFound, ReadOnly, Stale
 from fscore.domain.setting import Setting
 from fscore.meta.cache import CEILING_S, NodeCache
+from fscore.meta.changelog import ChangeLog
 from fscore.meta.engine import MetaEngine
 from fscore.meta.ids import INODE_BATCH, SLICE_BATCH, Ids
 from fscore.meta.ops.work import Rules, Work
@@ -79,6 +80,7 @@ class Core:
         self._hour: tuple[int, int] = (-1, 0)
         self._overdue = math.inf
         self._limited = False
+        self._log = ChangeLog(0)
         self._rules = Rules()
 
     @property
@@ -106,6 +108,7 @@ class Core:
             skip_dir_ns=int(self.options.skip_dir_mtime_s * 1e9),
             sid=self.sid,
             quotas=self._quotas if self._quotas.any else None,
+            log=self._log if setting.change_log else None,
         )
 
     def _above(self, ino: int) -> int:

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from fscore.domain.errors import Exists, FsError, Invalid, NotEmpty, NotFound
 from fscore.domain.geometry import CHUNK
 from fscore.domain.ids import ROOT
 from fscore.domain.slices import SliceRecord
 from fscore.meta.service import MetaService, RenameFlag, SliceRange
-from fscore.runtime.threads import Pool
 from tests.kit.engines import MakeMeta
+from tests.kit.threads import together
 from tests.kit.tree import SUPER, mkdir, mkfile, names
 
 THREADS = 4
-
-
-def together(*jobs: Callable[[], None]) -> None:
-    """Run jobs at the same time; the first error comes out."""
-    with Pool("race", len(jobs)) as pool:
-        for future in [pool.submit(job) for job in jobs]:
-            future.result()
 
 
 def test_creates_and_removes_in_one_directory(make_meta: MakeMeta) -> None:

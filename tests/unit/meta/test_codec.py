@@ -14,7 +14,7 @@ from fscore.domain.errors import CorruptError
 from fscore.domain.ids import TRASH
 from fscore.domain.slices import RECORD, SliceRecord, hole, pack, unpack
 from fscore.meta.engines.redis import codec, keys
-from fscore.meta.engines.redis.codec import LockRange, decode_attr, decode_entry, encode_attr, encode_entry
+from fscore.meta.engines.redis.codec import decode_attr, decode_entry, encode_attr, encode_entry
 from fscore.meta.engines.sql import rows
 from fscore.meta.records import Counter, Edge
 
@@ -230,12 +230,6 @@ def test_fields_and_members() -> None:
 def test_locks() -> None:
     assert keys.lock_field(1, 0xD8E6F55110705D44) == b"1_D8E6F55110705D44"
     assert keys.parse_lock_field(b"1_D8E6F55110705D44") == (1, 0xD8E6F55110705D44)
-    raw = h("00000001 00000aac 0000000000000032 0000000000000095 00000000 00000aac 00000000000001f4 00000000000001fd")
-    ranges = [LockRange(1, 2732, 50, 149), LockRange(0, 2732, 500, 509)]
-    assert codec.unpack_ranges(raw) == ranges
-    assert codec.pack_ranges(ranges) == raw
-    with pytest.raises(CorruptError):
-        codec.unpack_ranges(raw[:-1])
     with pytest.raises(CorruptError):
         keys.parse_lock_field(b"lock")
 

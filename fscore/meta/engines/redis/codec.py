@@ -2,14 +2,13 @@
 
 attr   71 bytes, then the two ACL ids if either is set, then the tier if set, then one pad byte of zero
 entry   9 bytes: type, inode         parked slices  n x 12 bytes: id, size
-locks  n x 24 bytes: type, pid, first, last (inclusive)
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
 from fscore.domain.attr import Attr, Kind
 from fscore.domain.errors import CorruptError
@@ -18,20 +17,10 @@ from fscore.meta.records import Edge
 ATTR: Final = struct.Struct(">BHIIqIqIqIIQIQ")
 ENTRY: Final = struct.Struct(">BQ")
 PARKED: Final = struct.Struct(">QI")
-RANGE: Final = struct.Struct(">IIQQ")
 _ACLS: Final = struct.Struct(">II")
 _KINDS: Final = {int(kind): kind for kind in Kind}
 _SECOND: Final = 1_000_000_000
 _PAD: Final = b"\x00"
-
-
-class LockRange(NamedTuple):
-    """One record lock: the type as the writer's system numbers it, and the range with its last byte included."""
-
-    kind: int
-    pid: int
-    first: int
-    last: int
 
 
 def encode_attr(attr: Attr) -> bytes:
@@ -121,18 +110,6 @@ def unpack_pairs(data: bytes) -> list[tuple[int, int]]:
     if len(data) % PARKED.size:
         raise CorruptError(f"a list of parked slices of {len(data)} bytes is no multiple of {PARKED.size}")
     return [(slice_id, size) for slice_id, size in PARKED.iter_unpack(data)]
-
-
-def unpack_ranges(data: bytes) -> list[LockRange]:
-    """The record locks of one owner."""
-    if len(data) % RANGE.size:
-        raise CorruptError(f"record locks of {len(data)} bytes are no multiple of {RANGE.size}")
-    return [LockRange(*fields) for fields in RANGE.iter_unpack(data)]
-
-
-def pack_ranges(ranges: Iterable[LockRange]) -> bytes:
-    """Record locks of one owner as stored."""
-    return b"".join(RANGE.pack(*entry) for entry in ranges)
 
 
 def decode_parents(fields: Mapping[bytes, bytes]) -> dict[int, int]:
