@@ -92,9 +92,11 @@ class BlockCacheMachine(RuleBasedStateMachine):
             cache.flush()
             disk = cache._disk
             assert isinstance(disk, DiskCache)
-            assert disk._used == sum(disk._index.values()) <= LIMIT
+            assert disk.shelf.used == sum(disk.shelf.sizes.values()) <= LIMIT
             for number, size in enumerate(SIZES):
-                assert disk._index.get(key_of(number), size + trailer_size(size)) == size + trailer_size(size)
+                assert disk.shelf.sizes.get(f"raw/{key_of(number)}", size + trailer_size(size)) == size + trailer_size(
+                    size
+                )
             assert cache._waiting == {}
             assert cache._waiting_bytes == 0
 

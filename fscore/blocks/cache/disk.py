@@ -14,10 +14,10 @@ import contextlib
 import itertools
 import os
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from fscore.blocks.cache.eviction import Shelf
 from fscore.blocks.cache.opened import OpenBlock, OpenBlocks
 from fscore.blocks.cache.sums import trailer, trailer_size
 from fscore.domain.errors import SettingError
@@ -28,8 +28,8 @@ from fscore.runtime.metrics import Metrics
 from fscore.runtime.threads import Pool
 
 _MARK: Final = ".fscore"
+_RAW: Final = "raw/"
 _STALE_TEMP_S: Final = 3600
-_LOOK_EVERY_S: Final = 1.0  # between two looks at the disk's free space
 _RESCAN_S: Final = 600.0  # between two looks at what other processes did
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
@@ -51,27 +51,23 @@ class DiskCache:
     ) -> None:
         self._clock = clock or SystemClock()
         self._raw = f"{directory.rstrip('/')}/{uuid}/raw/"
-        self._limit = limit
-        self._free_ratio = free_ratio
         self._metrics = metrics or Metrics()
         self._lock = threading.Lock()
-        self._index: OrderedDict[str, int] = OrderedDict()
-        self._used = 0
         self._opened = OpenBlocks()
         self._numbers = itertools.count(1)
         self._pool = Pool("cache-index", 1)
         self._scanned = threading.Event()
         self._scan_due = float("-inf")
-        self._low = False
-        self._look_due = float("-inf")
-        _claim(f"{directory.rstrip('/')}/{uuid}")
+        home = f"{directory.rstrip('/')}/{uuid}"
+        _claim(home)
+        self.shelf: Final = Shelf(home, limit=limit, free_ratio=free_ratio, clock=self._clock, metrics=self._metrics)
 
     @property
     def used(self) -> int:
         """Bytes of the files, trailers included, as far as this process knows."""
         self._scan_if_due()
         self._scanned.wait(30)
-        return self._used
+        return self.shelf.used
 
     def get(self, key: str, off: int, length: int) -> bytes | None:
         """Part of a block, checked."""
@@ -110,7 +106,7 @@ class DiskCache:
     def put(self, key: str, data: Buffer) -> None:
         """Write a block beside and rename it into place; what goes wrong is counted, never raised."""
         view = as_view(data)
-        if len(view) != _size_of(key) or not self._room(len(view)):
+        if len(view) != _size_of(key) or not self.keeps(len(view)) or not self.shelf.room(len(view)):
             return
         path = self._raw + key
         temp = f"{path}.{os.getpid()}-{next(self._numbers)}.tmp"
@@ -129,16 +125,16 @@ class DiskCache:
             return
         self._metrics.add("cache.disk.put.bytes", len(view))
         self._touch(key, len(view))
-        self._evict()
+        self.shelf.evict()
         self._scan_if_due()
 
     def keeps(self, size: int) -> bool:
         """Whether it fits."""
-        return size + trailer_size(size) <= self._limit
+        return size + trailer_size(size) <= self.shelf.limit
 
     def contains(self, key: str) -> bool:
         """Whether the file is there now."""
-        if key in self._index:
+        if _RAW + key in self.shelf:
             return True
         return os.access(self._raw + key, os.F_OK)
 
@@ -147,7 +143,7 @@ class DiskCache:
         self._opened.drop(key)
         with contextlib.suppress(OSError):
             os.unlink(self._raw + key)  # noqa: PTH108
-        self._forget(key)
+        self.shelf.forget(_RAW + key)
 
     def flush(self) -> None:
         """Nothing waits here."""
@@ -166,7 +162,7 @@ class DiskCache:
             try:
                 block = OpenBlock(self._raw + key, size)
             except OSError:
-                self._forget(key)
+                self.shelf.forget(_RAW + key)
                 self._metrics.add("cache.disk.miss")
                 return False
         try:
@@ -186,50 +182,17 @@ class DiskCache:
         return True
 
     def _touch(self, key: str, size: int) -> None:
-        total = size + trailer_size(size)
-        with self._lock:
-            if key not in self._index:
-                self._used += total
-                self._index[key] = total
-            else:
-                self._index.move_to_end(key)
+        self.shelf.touch(_RAW + key, size + trailer_size(size), self._remove)
 
-    def _forget(self, key: str) -> None:
-        with self._lock:
-            self._used -= self._index.pop(key, 0)
-
-    def _room(self, size: int) -> bool:
-        """Whether a block may be written: it fits the cache, and the disk is not low with nothing left to evict."""
-        if not self.keeps(size):
-            return False
-        now = self._clock.monotonic()
-        if now >= self._look_due:
-            self._look_due = now + _LOOK_EVERY_S
-            self._low = self._disk_is_low()
-            if self._low:
-                self._evict(self._used * 9 // 10)
-                self._low = self._disk_is_low()
-        return not self._low
-
-    def _disk_is_low(self) -> bool:
+    def _remove(self, name: str) -> bool:
+        """Remove the file that the shelf calls `name`."""
+        key = name.removeprefix(_RAW)
+        self._opened.drop(key)
         try:
-            disk = os.statvfs(self._raw)
+            os.unlink(self._raw + key)  # noqa: PTH108
         except OSError:
             return False
-        return disk.f_bavail < disk.f_blocks * self._free_ratio
-
-    def _evict(self, goal: int | None = None) -> None:
-        goal = self._limit if goal is None else goal
-        while self._used > goal:
-            with self._lock:
-                if not self._index:
-                    return
-                key, total = self._index.popitem(last=False)
-                self._used -= total
-            self._opened.drop(key)
-            with contextlib.suppress(OSError):  # a scan may have listed what was evicted meanwhile: nothing to count
-                os.unlink(self._raw + key)  # noqa: PTH108
-                self._metrics.add("cache.disk.evicted")
+        return True
 
     def _scan_if_due(self) -> None:
         now = self._clock.monotonic()
@@ -244,13 +207,8 @@ class DiskCache:
         """Learn what lies on the disk: what we did not know counts as older than what we used."""
         try:
             found = sorted(self._walk(), reverse=True)
-            with self._lock:
-                for _, key, total in found:
-                    if key not in self._index:
-                        self._index[key] = total
-                        self._index.move_to_end(key, last=False)
-                        self._used += total
-            self._evict()
+            self.shelf.learn(((_RAW + key, total) for _, key, total in found), self._remove)
+            self.shelf.evict()
         finally:
             self._scanned.set()
 

@@ -241,7 +241,7 @@ def test_a_disk_low_on_space_is_left_alone(make: Make, monkeypatch: pytest.Monke
     clock = FakeClock()
     cache = make(free_ratio=0.2, clock=clock)
     free = {"now": 500}
-    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=free["now"], f_blocks=1000))
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_frsize=4096, f_bavail=free["now"], f_blocks=1000))
     for number in range(20):
         cache.put(key(number), bytes(SIZE))
     full = cache.used
