@@ -221,8 +221,6 @@ def _unwritable(setting: Setting) -> list[str]:
         reasons.append("it keeps a change log, which this client does not write yet")
     if setting.enable_acl:
         reasons.append("it uses POSIX ACLs, which this client does not keep up yet")
-    if setting.user_group_quota:
-        reasons.append("it counts usage by user and group, which this client does not keep up yet")
     if setting.tiers is not None and set(setting.tiers) - {"0"}:
         reasons.append("it has storage tiers, which this client does not use yet")
     return reasons

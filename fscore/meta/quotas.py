@@ -20,6 +20,7 @@ from fscore.domain.ids import ROOT, TRASH, in_trash
 from fscore.domain.quota import Load, Quota, QuotaKey, QuotaKind
 from fscore.domain.setting import Setting
 from fscore.meta.engine import MetaEngine
+from fscore.meta.records import StatFs
 from fscore.meta.txn import MetaTxn
 
 BATCH: Final = 256
@@ -151,6 +152,17 @@ class Quotas:
                     self._pending[key] = left
                 else:
                     del self._pending[key]
+
+    def narrowed(self, whole: StatFs, ino: int) -> StatFs:
+        """The totals of a volume as they show below a directory: the nearest quota's usage, the tightest room."""
+        quotas = [quota for quota in map(self.get, self.over(ino)) if quota is not None]
+        if not quotas:
+            return whole
+        rooms = [max(quota.max_space - quota.used_space, 0) for quota in quotas if quota.max_space > 0]
+        free = [max(quota.max_inodes - quota.used_inodes, 0) for quota in quotas if quota.max_inodes > 0]
+        used, avail = max(quotas[0].used_space, 0), min(whole.avail, *rooms, whole.avail)
+        inodes = max(quotas[0].used_inodes, 0)
+        return StatFs(used + avail, avail, used, inodes, min(whole.inodes_free, *free, whole.inodes_free))
 
     @contextmanager
     def apart(self, root: int) -> Iterator[None]:

@@ -43,6 +43,16 @@ class Usage(NamedTuple):
     inodes: int
 
 
+class StatFs(NamedTuple):
+    """Bytes and inodes of a volume; without a limit the totals are what JuiceFS shows."""
+
+    total: int
+    avail: int
+    used: int
+    inodes_used: int
+    inodes_free: int
+
+
 class Session(NamedTuple):
     """One connected client: number, expiry in unix seconds, and the JSON that describes it."""
 
@@ -88,6 +98,11 @@ def want_xattrs(ino: int) -> Want:
 def want_parents(ino: int) -> Want:
     """`parents(ino)` will be read."""
     return Want("parents", (ino,))
+
+
+def want_lineage(ino: int) -> Want:
+    """`node` will be read of this directory and of all above it."""
+    return Want("lineage", (ino,))
 
 
 def want_symlink(ino: int) -> Want:

@@ -31,7 +31,7 @@ from fscore.meta.ops.check import (
 from fscore.meta.ops.create import touch
 from fscore.meta.ops.remove import Removal, Removed, drop_name, trash_for
 from fscore.meta.ops.work import Work
-from fscore.meta.records import Edge, want_edge, want_has_entries, want_node
+from fscore.meta.records import Edge, want_edge, want_has_entries, want_lineage, want_node
 
 NOTHING: Final = Load()
 
@@ -85,10 +85,10 @@ def rename(
     target: Place,
     flags: RenameFlag,
     how: Removal,
-    ancestors: tuple[int, ...] = (),
+    ancestors: tuple[int, ...] | None = (),
     weights: Mapping[int, Load] | None = None,
 ) -> Renamed:
-    """Move an entry. `ancestors` are those that the target's directory is believed to have; only a hint.
+    """Move an entry. `ancestors` are those that the target's directory is believed to have; only a hint. None: who knows.
 
     `weights` says what lies below directories that move from one quota to another; WeightMissing asks for more.
     """
@@ -120,7 +120,7 @@ def _check_flags(flags: RenameFlag) -> None:
         raise Invalid("exchange goes with no other rename flag")
 
 
-def _prefetch(work: Work, source: Place, target: Place, ancestors: tuple[int, ...]) -> None:
+def _prefetch(work: Work, source: Place, target: Place, ancestors: tuple[int, ...] | None) -> None:
     wants = [
         want_node(source.parent),
         want_edge(source.parent, source.name),
@@ -131,7 +131,7 @@ def _prefetch(work: Work, source: Place, target: Place, ancestors: tuple[int, ..
         wants.append(want_node(source.hint))
     if target.hint:
         wants += [want_node(target.hint), want_has_entries(target.hint)]
-    wants += [want_node(ino) for ino in ancestors]
+    wants += [want_lineage(target.parent)] if ancestors is None else [want_node(ino) for ino in ancestors]
     work.txn.prefetch(*wants)
 
 
@@ -152,7 +152,6 @@ def _check_source(work: Work, here: _Side, edge: Edge, attr: Attr, there: _Side)
     check_movable(attr)
     if edge.kind == Kind.DIRECTORY and here.place.parent != there.place.parent:
         check_access(work.txn, attr, work.who, WRITE)
-    if edge.kind == Kind.DIRECTORY:
         _check_loop(work, edge.ino, there)
 
 

@@ -14,6 +14,7 @@ from fscore.domain.attr import Attr, Kind, space_of
 from fscore.domain.caller import Caller
 from fscore.domain.errors import NoSpace
 from fscore.domain.ids import TRASH
+from fscore.meta.changelog import ChangeLog, Value
 from fscore.meta.records import Edge
 from fscore.meta.txn import MetaTxn
 
@@ -41,7 +42,7 @@ class Rules(NamedTuple):
 
     `room_space` and `room_inodes` are what capacity and inode limit leave, None without a limit. `skip_dir_ns` is the
     age below which a directory's mtime is not written again (volume-format.md 2.16). `sid` is the own session.
-    `quotas` is None when the volume has none.
+    `quotas` is None when the volume has none, `log` when it keeps no change log.
     """
 
     dir_stats: bool = True
@@ -50,6 +51,7 @@ class Rules(NamedTuple):
     room_inodes: int | None = None
     sid: int | None = None
     quotas: Limits | None = None
+    log: ChangeLog | None = None
 
 
 class Work:
@@ -97,6 +99,14 @@ class Work:
         """Remove an entry, and tell the cache."""
         self.txn.del_edge(parent, name)
         self.edges[parent, name] = None
+
+    def log(self, operation: str, *values: Value) -> None:
+        """Append a line to the change log, if the volume keeps one: the operation as the official client spells it.
+
+        Bytes are escaped; a bool is written with %s.
+        """
+        if self.rules.log is not None:
+            self.txn.put_log(self.rules.log.line(self.now_ns, operation, *values))
 
     def charge(self, space: int, inodes: int, owner: Attr) -> None:
         """Charge the volume, and the owner of a node, for the node or its bytes (volume-format.md 2.5)."""

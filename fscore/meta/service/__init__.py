@@ -13,8 +13,9 @@ api         MetaService: all of it, with format, open and close
 from fscore.meta.ops.change import NOW, AttrChange
 from fscore.meta.ops.data import FreshSlice, Hole, SliceRange
 from fscore.meta.ops.rename import RenameFlag
+from fscore.meta.records import StatFs
 from fscore.meta.service.api import MetaService
-from fscore.meta.service.lookups import StatFs, Summary
+from fscore.meta.service.lookups import Summary
 
 __all__ = [
     "NOW",

@@ -12,30 +12,30 @@ from fscore.domain.secrets import NONCE
 from fscore.domain.setting import Setting, check_client
 from fscore.meta.engine import MetaEngine
 from fscore.meta.service.core import MetaOptions, OptionChanges
-from fscore.meta.service.upkeep import Upkeep
+from fscore.meta.service.quotas import QuotaAdmin
 from fscore.meta.session import LIFETIMES, OwnSession, client_version, describe
 from fscore.runtime.clock import Clock, SystemClock
 from fscore.runtime.threads import Ticker
 
 FLUSH_S: Final = 1.0
-QUOTA_FLUSH_S: Final = 3.0
+QUOTA_TICKS: Final = 3
+"""Usage of quotas is flushed at every third flush of statistics (volume-format.md 2.10)."""
 UNBUILT: Final = {
     "acl": "it holds POSIX ACL rules",
-    "dir_quota": "it has directory quotas",
-    "user_quota": "it counts usage by user and group",
     "change_log": "it keeps a change log",
     "legacy_sessions": "a client older than 1.0 is connected to it",
 }
 """Records in a volume that this client would not keep up; locks are nobody's business but their owners'."""
 
 
-class MetaService(Upkeep):
+class MetaService(QuotaAdmin):
     """See `fscore.meta.service`. Thread-safe. Close it: the last statistics and the session go with it."""
 
     def __init__(self, engine: MetaEngine, clock: Clock, setting: Setting, options: MetaOptions) -> None:
         super().__init__(engine, clock, setting, options)
         self._tickers: list[Ticker] = []
         self._closed = False
+        self._ticks = 0
 
     @staticmethod
     def format(engine: MetaEngine, setting: Setting, clock: Clock | None = None) -> Setting:
@@ -84,8 +84,13 @@ class MetaService(Upkeep):
                 self._overdue = self._clock.monotonic() + LIFETIMES * options.heartbeat_s
             self._tickers.append(Ticker("meta-heartbeat", options.heartbeat_s, self.beat))
         if not options.read_only:
-            self._tickers.append(Ticker("meta-flush", FLUSH_S, self.flush_stats))
-            self._tickers.append(Ticker("meta-quotas", QUOTA_FLUSH_S, self.flush_quotas))
+            self._tickers.append(Ticker("meta-flush", FLUSH_S, self._tick))
+
+    def _tick(self) -> None:
+        self._ticks += 1
+        self.flush_stats()
+        if self._ticks % QUOTA_TICKS == 0:
+            self.flush_quotas()
 
     def close(self) -> None:
         """Flush, end the session, close the engine. Idempotent."""

@@ -12,7 +12,7 @@ from fscore.domain.errors import Invalid, NotADir, NotFound, TooLong, TooManyLin
 from fscore.domain.ids import MAX_NAME, ROOT, TRASH
 from fscore.meta.engine import SupportsResolve
 from fscore.meta.ops.check import EXECUTE, READ, check_access, directory
-from fscore.meta.records import DirStat, Edge
+from fscore.meta.records import DirStat, Edge, StatFs
 from fscore.meta.service.core import Core
 
 MAX_FOLLOWED: Final = 40
@@ -21,16 +21,6 @@ UNLIMITED_INODES: Final = 10 << 20
 TRASH_NAME: Final = b".trash"
 
 _DOTS: Final = frozenset({b"", b".", b".."})
-
-
-class StatFs(NamedTuple):
-    """Bytes and inodes of a volume; without a limit the totals are what JuiceFS shows."""
-
-    total: int
-    avail: int
-    used: int
-    inodes_used: int
-    inodes_free: int
 
 
 class Summary(NamedTuple):
@@ -223,8 +213,8 @@ class Lookups(Core):
             raise NotFound(f"the target of inode {ino}")
         return target
 
-    def statfs(self) -> StatFs:
-        """Totals of the volume."""
+    def statfs(self, ino: int = ROOT) -> StatFs:
+        """Totals of the volume, or what the quotas above a directory leave of them."""
         self._check_alive()
         with self.engine.view() as view:
             usage = view.usage()
@@ -235,7 +225,8 @@ class Lookups(Core):
             while total - used < total // 10:
                 total <<= 1
         limit = self.setting.inodes or inodes + UNLIMITED_INODES
-        return StatFs(total, max(total - used, 0), used, inodes, max(limit - inodes, 0))
+        shown = StatFs(total, max(total - used, 0), used, inodes, max(limit - inodes, 0))
+        return self._quotas.narrowed(shown, ino) if self._quotas.any else shown
 
     def dir_stat(self, ino: int) -> DirStat | None:
         """Statistics of a directory's direct children as stored, after a flush."""

@@ -169,19 +169,19 @@ class Names(Lookups):
     def _destroy_held(self, sid: int, ino: int) -> None:
         self._run(_ROOT, lambda work: remove.destroy_sustained(work, sid, ino))
 
-    def _ancestors(self, source: Place, target: Place) -> tuple[int, ...]:
-        """The ancestors that a directory's new place was last seen to have, so that they come in one trip."""
+    def _ancestors(self, source: Place, target: Place) -> tuple[int, ...] | None:
+        """The ancestors that a directory's new place was last seen to have; None when too little was seen."""
         if source.parent == target.parent:
             return ()
         seen = self._cache.known_node(source.hint)
-        if seen is None or seen.kind != Kind.DIRECTORY:
+        if seen is not None and seen.kind != Kind.DIRECTORY:
             return ()
         chain: list[int] = []
         ino = target.parent
         while ino != ROOT and len(chain) < 64:
             attr = self._cache.known_node(ino)
-            if attr is None or attr.parent in chain:
-                break
+            if seen is None or attr is None or attr.parent in chain:
+                return None
             ino = attr.parent
             chain.append(ino)
         return tuple(chain)

@@ -22,6 +22,7 @@ from fscore.meta.engines.redis.codec import (
     encode_entry,
     pack_pairs,
 )
+from fscore.meta.engines.redis.gather import gather
 from fscore.meta.engines.redis.keys import Keys, delayed_field, delfile_member, ref_field
 from fscore.meta.engines.redis.link import Answer, Command, Link
 from fscore.meta.engines.redis.locks import LockReads, LockWrites
@@ -66,8 +67,13 @@ class RedisView(LockReads, QuotaReads):
         self._known: dict[Read, Any] = {}
 
     def prefetch(self, *wants: Want) -> None:
-        """Fetch these in one round trip."""
-        self._fetch([read for read in map(self._read_of, wants) if read not in self._known])
+        """Fetch these in one round trip, with what the entries among them lead to."""
+        self._gather(self._unknown(wants), _lineages(wants))
+
+    def _unknown(self, wants: Sequence[Want]) -> dict[Read, bool]:
+        """Reads to fetch, and whether each is one of an entry."""
+        reads = {self._read_of(want): want.kind == "edge" for want in wants if want.kind in _READS}
+        return {read: is_entry for read, is_entry in reads.items() if read not in self._known}
 
     def node(self, ino: int) -> Attr | None:
         """Attributes of a node."""
@@ -139,6 +145,13 @@ class RedisView(LockReads, QuotaReads):
             answers = self._link.batch([command_of(read) for read in reads])
             self._known.update((read, raw_of(read, answer)) for read, answer in zip(reads, answers, strict=True))
 
+    def _gather(self, reads: Mapping[Read, bool], lineages: Sequence[int]) -> None:
+        if not lineages and not any(reads.values()):
+            self._fetch(list(reads))
+            return
+        for read, answer in gather(self._link, self._keys, reads, lineages):
+            self._known.setdefault(read, raw_of(read, answer))
+
     def _take(self, read: Read) -> Any:  # noqa: ANN401 - see raw_of
         if read not in self._known:
             self._fetch((read,))
@@ -164,14 +177,14 @@ class RedisTxn(RedisView, LockWrites, QuotaWrites):
 
     def prefetch(self, *wants: Want) -> None:
         """Take what is known, fetch the rest; when only entries are unknown, guess that they are absent."""
-        reads = [read for read in map(self._read_of, wants) if read not in self._known]
+        reads = self._unknown(wants)
         if self._recall is not None:
-            reads = [read for read in reads if not self._recollect(read)]
-            if reads and all(read.op == "H" for read in reads):
+            reads = {read: is_entry for read, is_entry in reads.items() if not self._recollect(read)}
+            if all(read.op == "H" for read in reads):
                 self._known.update((read, None) for read in reads)
-                self.guessed = True
+                self.guessed = self.guessed or bool(reads)
                 return
-        self._fetch(reads)
+        self._gather(reads, _lineages(wants))
 
     def _recollect(self, read: Read) -> bool:
         if self._recall is None or read.op not in "SH":
@@ -328,7 +341,11 @@ _READS: Final[Mapping[str, Callable[..., Read]]] = {
     "flocks": _no_field("M", Keys.flock),
     "plocks": _no_field("M", Keys.plock),
 }
-"""The read that each kind of `Want` announces."""
+"""The read that each kind of `Want` announces; a lineage is many."""
+
+
+def _lineages(wants: Sequence[Want]) -> list[int]:
+    return [int(want.key[0]) for want in wants if want.kind == "lineage"]
 
 
 def scan_keys(link: Link, pattern: bytes, count: int = 1000) -> Iterator[bytes]:

@@ -37,7 +37,7 @@ def reserve(link: Link, sql: Statements, counter: Counter, count: int) -> range:
 
 def load_setting(link: Link, sql: Statements) -> bytes | None:
     """The setting; None when the database has no such table."""
-    if not sql.dialect.has_table(link.raw, sql.tables.setting.name):
+    if not sql.dialect.columns(link, sql.tables.setting.name):
         return None
     row = link.one(sql.get_setting)
     return None if row is None else row[0]
@@ -96,6 +96,6 @@ def claim_job(link: Link, sql: Statements, gate: str, now_s: int, window_s: int)
 def used_features(link: Link, sql: Statements) -> frozenset[str]:
     """Features with a row in one of their tables."""
     found = {name for name, query in sql.features.items() if link.one(query) is not None}
-    if sql.dialect.has_table(link.raw, f"{sql.tables.prefix}session"):
+    if sql.dialect.columns(link, f"{sql.tables.prefix}session"):
         found.add("legacy_sessions")
     return frozenset(found)

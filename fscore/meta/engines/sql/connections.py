@@ -1,7 +1,6 @@
 """Connections to the database: a few writers, a pool of readers, and a fresh start after a fork.
 
-A raw DBAPI connection is used below SQLAlchemy's statements: the plain driver runs many times more statements a second.
-`Link` narrows it to three calls, the same on every driver.
+A driver's own connection is used below SQLAlchemy's statements: it runs many times more statements a second.
 """
 
 from __future__ import annotations
@@ -9,45 +8,18 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 from fscore.domain.errors import SettingError, TransientError, UnavailableError
-from fscore.meta.engines.sql.dialects import Dialect, Place, Raw
+from fscore.meta.engines.sql.dialects import Dialect
+from fscore.meta.engines.sql.links import Connection, Link, Row
+from fscore.meta.engines.sql.places import Place
+
+__all__ = ["Connection", "Connections", "Link", "Row"]
 
 IDLE_READERS: Final = 8
-Row = tuple[Any, ...]
-"""A row as the driver gives it; the statement says what is in it."""
-
-
-class Link:
-    """One connection, used by one thread at a time."""
-
-    __slots__ = ("execute", "raw")
-
-    def __init__(self, raw: Raw) -> None:
-        self.raw = raw
-        self.execute: Callable[..., Any] = raw.execute
-
-    def one(self, sql: str, args: Sequence[object] = ()) -> Row | None:
-        """The first row, or None."""
-        row: Row | None = self.execute(sql, args).fetchone()
-        return row
-
-    def all(self, sql: str, args: Sequence[object] = ()) -> list[Row]:
-        """Every row."""
-        rows: list[Row] = self.execute(sql, args).fetchall()
-        return rows
-
-    def run(self, sql: str, args: Sequence[object] = ()) -> int:
-        """Rows that the statement changed."""
-        count: int = self.execute(sql, args).rowcount
-        return count
-
-    def close(self) -> None:
-        """Give the connection back to the database."""
-        self.raw.close()
 
 
 class Connections:
@@ -62,11 +34,11 @@ class Connections:
     def _start(self) -> None:
         self._pid = os.getpid()
         self._writing = threading.BoundedSemaphore(self.dialect.writers)
-        self._writers: deque[Link] = deque()
-        self._readers: deque[Link] = deque()
+        self._writers: deque[Connection] = deque()
+        self._readers: deque[Connection] = deque()
 
     @contextmanager
-    def writer(self) -> Iterator[Link]:
+    def writer(self) -> Iterator[Connection]:
         """A link that may write; waits for its turn in this process."""
         self._check()
         writing, writers = self._writing, self._writers
@@ -75,14 +47,13 @@ class Connections:
             try:
                 yield link
             except BaseException:
-                if link.raw.in_transaction:
-                    link.raw.rollback()
+                link.rollback()
                 raise
             finally:
                 self._put(link, writers, self.dialect.writers)
 
     @contextmanager
-    def reader(self) -> Iterator[Link]:
+    def reader(self) -> Iterator[Connection]:
         """A link for reads."""
         link = self.take()
         try:
@@ -90,7 +61,7 @@ class Connections:
         finally:
             self.give(link)
 
-    def take(self) -> Link:
+    def take(self) -> Connection:
         """A link for reads, to be given back by `give`."""
         self._check()
         try:
@@ -102,24 +73,24 @@ class Connections:
         except TransientError as error:
             raise UnavailableError(str(error)) from error
 
-    def give(self, link: Link) -> None:
+    def give(self, link: Connection) -> None:
         """Take back what `take` gave."""
         self._put(link, self._readers, IDLE_READERS)
 
-    def make(self) -> Link:
+    def make(self) -> Connection:
         """A link to a database that may have to be made first; the caller closes it."""
         return self._connect(create=True)
 
-    def _connect(self, *, create: bool = False) -> Link:
+    def _connect(self, *, create: bool = False) -> Connection:
         if not create and not self.dialect.exists(self.place):
             raise SettingError(f"there is no database at {self.place.location}; make a volume with `fscore format`")
         try:
-            return Link(self.dialect.connect(self.place, create=create))
+            return self.dialect.connect(self.place, create=create)
         except Exception as error:
             raise self.dialect.translate(error, self.place) from error
 
-    def _put(self, link: Link, idle: deque[Link], most: int) -> None:
-        if self._closed or len(idle) >= most or self._pid != os.getpid():
+    def _put(self, link: Connection, idle: deque[Connection], most: int) -> None:
+        if self._closed or len(idle) >= most or self._pid != os.getpid() or not link.usable:
             link.close()
         else:
             idle.append(link)

@@ -1,7 +1,7 @@
 """What differs between databases: how SQL spells a few things, how a connection is made, which errors mean what.
 
-A dialect is listed in `engine.DIALECTS` by URL scheme. PostgreSQL and MySQL are further classes here, no other module
-knows a database by name.
+A dialect is listed in `engine.DIALECTS` by URL scheme. SQLite stands here; `postgres` and `mysql` have modules of
+their own, no other module knows a database by name.
 
 How to write a statement that runs on SQLite, PostgreSQL and MySQL:
 
@@ -35,6 +35,8 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from fscore.domain.errors import CorruptError, NoSpace, SettingError, StoreError, TransientError, UnavailableError
+from fscore.meta.engines.sql.links import Connection, FileLink, Link
+from fscore.meta.engines.sql.places import FilePlace, Place
 
 BUSY_MS: Final = 5000
 CACHE_KIB: Final = 16384
@@ -44,8 +46,6 @@ Insert = Any
 """An insert with ON CONFLICT or its like: SQLAlchemy has one class for each database."""
 Construct = Any
 """Such an insert, complete."""
-Raw = Any
-"""A DBAPI connection: every driver has its own class and the standard has no Protocol for it."""
 
 
 class Dialect(ABC):
@@ -54,8 +54,14 @@ class Dialect(ABC):
     sqlalchemy: sa.Dialect
     writers: int
     """Connections that may write at the same time in one process."""
-    begin: str
-    """Starts a transaction that will write."""
+    shared: str = ""
+    """What a SELECT ends with that keeps others from changing its rows until commit."""
+    exclusive: str = ""
+    """What a SELECT ends with that keeps others from changing or locking its rows until commit."""
+
+    @abstractmethod
+    def place(self, url: str) -> Place:
+        """What a META-URL says. SettingError when it says too little."""
 
     @abstractmethod
     def insert(self, table: sa.Table) -> Insert:
@@ -86,19 +92,26 @@ class Dialect(ABC):
         """The query, locking the rows it reads."""
 
     @abstractmethod
-    def connect(self, place: Place, *, create: bool) -> Raw:
-        """A new connection in autocommit mode. With `create` the database may be made."""
+    def connect(self, place: Place, *, create: bool) -> Connection:
+        """A new connection. With `create` the database may be made."""
 
     @abstractmethod
     def exists(self, place: Place) -> bool:
         """Whether there is a database at all."""
 
     @abstractmethod
-    def has_table(self, raw: Raw, table: str) -> bool:
-        """Whether the database has a table."""
+    def columns(self, link: Link, table: str) -> frozenset[str]:
+        """The columns of a table; empty when there is no such table."""
 
     @abstractmethod
-    def harden(self, raw: Raw) -> None:
+    def indexes(self, link: Link, table: str) -> frozenset[str]:
+        """The names of a table's indexes."""
+
+    @abstractmethod
+    def now_us(self, link: Link) -> int | None:
+        """Unix microseconds of the server; None when there is no server but this machine."""
+
+    def harden(self, link: Link) -> None:
         """Make what is committed survive a power cut, where commits alone do not."""
 
     @abstractmethod
@@ -116,31 +129,16 @@ class Dialect(ABC):
         return sa.cast(value, sa.LargeBinary())
 
 
-class Place:
-    """Where a volume's database is: a path (SQLite) and the URL's options."""
-
-    def __init__(self, url: str) -> None:
-        scheme, _, rest = url.partition("://")
-        path, _, query = rest.partition("?")
-        self.scheme = scheme
-        self.path = path
-        self.options = dict(urllib.parse.parse_qsl(query))
-        self.location = f"{scheme}://{path}"
-        if not path:
-            raise SettingError(f"the meta URL {scheme}:// names no database; write {scheme}:///absolute/path.db")
-        prefix = self.options.get("table_prefix", "")
-        if prefix and not prefix.replace("_", "").isalnum():
-            raise SettingError(f"table_prefix={prefix} may have letters, digits and _ only")
-        self.table_prefix = prefix
-
-
 class Sqlite(Dialect):
     """A file. One writer at a time: a transaction takes the write lock at its begin (3.4: BEGIN IMMEDIATE)."""
 
     def __init__(self) -> None:
         self.sqlalchemy = SQLiteDialect_pysqlite(paramstyle="qmark")
         self.writers = 1
-        self.begin = "BEGIN IMMEDIATE"
+
+    def place(self, url: str) -> FilePlace:
+        """A path."""
+        return FilePlace(url)
 
     def insert(self, table: sa.Table) -> Insert:
         """The insert that knows ON CONFLICT."""
@@ -172,11 +170,11 @@ class Sqlite(Dialect):
 
     def exists(self, place: Place) -> bool:
         """Whether the file is there."""
-        return Path(place.path).exists()
+        return Path(place.address).exists()
 
-    def connect(self, place: Place, *, create: bool) -> Raw:
+    def connect(self, place: Place, *, create: bool) -> Connection:
         """As the official client opens it: WAL, 5 s busy timeout, synchronous NORMAL (or `?synchronous=FULL`)."""
-        path = Path(place.path).absolute()
+        path = Path(place.address).absolute()
         mode = "rwc" if create else "rw"
         synchronous = place.options.get("synchronous", "NORMAL").upper()
         if synchronous not in SYNCHRONOUS:
@@ -196,16 +194,23 @@ class Sqlite(Dialect):
         except BaseException:
             connection.close()
             raise
-        return connection
+        return FileLink(connection, "BEGIN IMMEDIATE")
 
-    def has_table(self, raw: Raw, table: str) -> bool:
+    def columns(self, link: Link, table: str) -> frozenset[str]:
         """Asks the schema."""
-        query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
-        return raw.execute(query, (table,)).fetchone() is not None
+        return frozenset(row[0].decode() for row in link.all("SELECT name FROM pragma_table_info(?)", (table,)))
 
-    def harden(self, raw: Raw) -> None:
+    def indexes(self, link: Link, table: str) -> frozenset[str]:
+        """Asks the schema."""
+        return frozenset(row[0].decode() for row in link.all("SELECT name FROM pragma_index_list(?)", (table,)))
+
+    def now_us(self, link: Link) -> int | None:
+        """A file has no clock."""
+        return None
+
+    def harden(self, link: Link) -> None:
         """A checkpoint syncs the log, which commits with synchronous NORMAL only write. Blocks nobody."""
-        raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        link.all("PRAGMA wal_checkpoint(PASSIVE)")
 
     def translate(self, error: Exception, place: Place) -> Exception:
         """By SQLite's primary result code."""
