@@ -62,6 +62,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     upload_limit: int = 0
     download_limit: int = 0
     attempts: int = 14
+    place: str = "fscore"
+    """What other clients see as this one's place: a mount tells its directory."""
     bucket: str | None = None
     """Where the objects are for this process, when that is not where the setting says."""
     heartbeat_s: float = 12.0
@@ -91,6 +93,7 @@ class OptionChanges(TypedDict, total=False):
     upload_limit: int
     download_limit: int
     attempts: int
+    place: str
     bucket: str | None
     heartbeat_s: float
     cache_s: float
@@ -186,6 +189,7 @@ def open_volume(
             clock,
             read_only=chosen.read_only,
             session=chosen.session,
+            place=chosen.place,
             heartbeat_s=chosen.heartbeat_s,
             cache_s=chosen.cache_s,
             background=chosen.background,

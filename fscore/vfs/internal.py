@@ -52,7 +52,8 @@ class Internal:
     """The internal files of one mount. Thread-safe.
 
     `stats` and `config` give a file's bytes as of now. `prefix` is what stands before the names (`.` or `.jfs.`);
-    `hidden` lists none of them and finds none but `.control`; without `trash` the root lists no `.trash`.
+    `hidden` lists none of them and finds none but `.control`; without `trash` the root lists no `.trash`. `root` is the
+    directory of the volume that the mount shows as its root.
     """
 
     def __init__(
@@ -65,19 +66,23 @@ class Internal:
         prefix: bytes = b".",
         hidden: bool = False,
         trash: bool = True,
+        root: int = ROOT,
     ) -> None:
+        self._root = root
         self.log: Final = AccessLog(clock)
         self._contents: Final = {STATS: stats, CONFIG: config}
         self._control = control
         self._hidden = hidden
         self._names: Final = {prefix + name: ino for name, ino in _NAMES.items()}
-        self._listed: Final = [] if hidden else [Entry(prefix + n, _NAMES[n], Kind.FILE) for n in _LISTED]
-        if trash and not hidden:
-            self._listed.append(Entry(b".trash", TRASH, Kind.DIRECTORY))
         now_ns = clock.now_ns()
         self._attrs: Final = {
             ino: Attr(Kind.FILE, mode, os.getuid(), os.getgid(), now_ns, now_ns, now_ns) for ino, mode in _MODES.items()
         }
+        self._listed: Final = (
+            [] if hidden else [Entry(prefix + n, _NAMES[n], Kind.FILE, self._attrs[_NAMES[n]]) for n in _LISTED]
+        )
+        if trash and not hidden:
+            self._listed.append(Entry(b".trash", TRASH, Kind.DIRECTORY))
         self._numbers = count(FIRST_HANDLE)
         self._snapshots: dict[int, bytes] = {}
         self._talks: dict[int, _Talk] = {}
@@ -89,13 +94,13 @@ class Internal:
         if not name.startswith(b"."):
             return None
         ino = self._names.get(name)
-        if ino is None or (ino != CONTROL and (parent != ROOT or self._hidden)):
+        if ino is None or (ino != CONTROL and (parent != self._root or self._hidden)):
             return None
         return ino, self._attrs[ino]
 
     def reserves(self, parent: int, name: bytes) -> bool:
         """Whether nobody may make, remove or rename an entry of that name."""
-        return parent == ROOT and name.startswith(b".") and (name in self._names or name == b".trash")
+        return parent == self._root and name.startswith(b".") and (name in self._names or name == b".trash")
 
     def owns(self, ino: int) -> bool:
         """Whether this inode is an internal file (the trash is not: the volume holds it)."""

@@ -1,0 +1,229 @@
+"""From a volume's name to a directory: open it, put operations and a transport on it, serve, and go without a loss."""
+
+from __future__ import annotations
+
+import errno
+import os
+import queue
+import signal
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from fscore.domain.errors import FsError, NotADir, SettingError, StoreError
+from fscore.mount import about
+from fscore.mount.api import Mounted
+from fscore.mount.commands import Commands
+from fscore.mount.control import Control
+from fscore.mount.mounts import FSTYPE, canonical, detach, is_dead, mount_at, write_back
+from fscore.mount.observer import Observer
+from fscore.mount.operations import Operations, root_of
+from fscore.mount.options import MountOptions
+from fscore.runtime import log
+from fscore.runtime.clock import Clock, SystemClock
+from fscore.runtime.threads import Pool
+from fscore.vfs.internal import Internal
+from fscore.volume import Options, Volume, open_volume
+
+TransportName = Literal["auto", "kernel", "pyfuse3"]
+Say = Callable[[str], None]
+"""Takes a remark for whoever mounts: what is off, and why."""
+
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+FUSE: Final = Path("/dev/fuse")
+
+logger = log.get(__name__)
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What to mount, where and how."""
+
+    volume: str
+    mountpoint: Path
+    transport: TransportName = "auto"
+    options: MountOptions = MountOptions()
+    store: Options = Options()
+    """How this process caches and buffers the volume."""
+    prefix: str = "."
+    """What the names of the mount's own files begin with: `.` or `.jfs.`."""
+    hide_internal: bool = False
+
+
+class Running:
+    """A volume that is mounted. `wait` until it is not any more; `stop` ends it."""
+
+    def __init__(self, volume: Volume, internal: Internal, mounted: Mounted, transport: str) -> None:
+        self.volume: Final = volume
+        self.mountpoint: Final = mounted.mountpoint
+        self.transport: Final = transport
+        self._internal = internal
+        self._mounted = mounted
+
+    def wait(self) -> None:
+        """Return when somebody unmounted it and all is committed. Raises what was lost, or what ended it."""
+        try:
+            self._mounted.wait()
+        finally:
+            self._end()
+
+    def stop(self) -> None:
+        """Commit, unmount, close. What programs hold open then fails for them; nothing that was written is lost.
+
+        Raises the first error of what could not be committed.
+        """
+        with suppress(OSError):  # gone already, or dead: what this process holds is committed all the same
+            write_back(self.mountpoint)
+        try:
+            self.volume.sync()
+        finally:
+            self._internal.close()
+            try:
+                self._mounted.stop()
+            finally:
+                self._end()
+
+    def abandon(self) -> None:
+        """Take the mount away without committing anything: the last resort when the volume does not answer."""
+        detach(self.mountpoint)
+
+    def _end(self) -> None:
+        self._internal.close()
+        self.volume.close()
+
+
+def start(plan: Plan, say: Say, clock: Clock | None = None) -> Running:
+    """Mount and serve on threads. Raises SettingError or FsError for what cannot be mounted, in one line."""
+    clock = clock or SystemClock()
+    mountpoint = ready(plan.mountpoint)
+    read_only = plan.options.read_only
+    store = msgspec.structs.replace(plan.store, read_only=read_only, place=str(mountpoint))
+    volume = open_volume(plan.volume, options=store, clock=clock)
+    try:
+        return _serve(volume, msgspec.structs.replace(plan, mountpoint=mountpoint), say, clock)
+    except BaseException:
+        volume.close()
+        raise
+
+
+def until_unmounted(running: Running) -> None:
+    """Serve until it is unmounted or a signal says so: the first one commits and unmounts, a second SIGINT gives up.
+
+    Call it from the main thread. Raises what could not be committed.
+    """
+    events: queue.SimpleQueue[int] = queue.SimpleQueue()
+    before = {number: signal.signal(number, lambda number, _frame: events.put(number)) for number in SIGNALS}
+    with Pool("mount", 2) as pool:
+        end: Future[None] = pool.submit(running.wait)
+        end.add_done_callback(lambda _: events.put(0))
+        stopping: Future[None] | None = None
+        try:
+            while (number := events.get()) or not end.done():
+                if stopping is None and number:
+                    logger.warning("%s: committing and unmounting %s", signal.Signals(number).name, running.mountpoint)
+                    stopping = pool.submit(running.stop)
+                    stopping.add_done_callback(lambda _: events.put(0))
+                elif number == signal.SIGINT:
+                    running.abandon()
+                    logger.error("given up: what was not committed is lost")
+                    os._exit(1)
+                elif stopping is not None and stopping.done():
+                    break
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if stopping is not None:
+            stopping.result()
+        end.result()
+
+
+def ready(mountpoint: Path) -> Path:
+    """The mountpoint as an absolute path without links, made if it is missing. Raises what stands against mounting."""
+    path = canonical(mountpoint.absolute())
+    if is_dead(path):
+        raise FsError(f"a mount whose process is gone lies here: fscore umount --lazy {path}", str(path))
+    path.mkdir(parents=True, exist_ok=True)
+    path = path.resolve()
+    if not path.is_dir():
+        raise NotADir("", str(path))
+    there = mount_at(path)
+    if there is not None and there.fstype == FSTYPE:
+        raise FsError(f"{there.source} is mounted here already: fscore umount {path}", str(path))
+    return path
+
+
+def _serve(volume: Volume, plan: Plan, say: Say, clock: Clock) -> Running:
+    began = clock.monotonic()
+    chosen: list[str] = [plan.transport]
+    options = plan.options
+    if not options.fsname:
+        options = msgspec.structs.replace(options, fsname=f"fscore:{volume.name}")
+    root = root_of(volume.meta, options)
+
+    def forget(parent: int, name: bytes) -> None:
+        if operations.notifier is not None:
+            operations.notifier.entry(parent, name)
+
+    internal = Internal(
+        clock,
+        lambda: about.stats(volume, clock, began),
+        lambda: about.config(volume, plan.mountpoint, options, lambda: chosen[0]),
+        Control(Commands(volume.vfs, forget, root), clock),
+        prefix=plan.prefix.encode(),
+        hidden=plan.hide_internal,
+        trash=not options.subdir,
+        root=root,
+    )
+    operations = Operations(volume.vfs, options, internal, root=root)
+    operations.observer = Observer(volume.metrics, internal.log)
+    try:
+        mounted, chosen[0] = _transport(operations, plan.mountpoint, options, plan.transport, say)
+    except BaseException:
+        internal.close()
+        raise
+    return Running(volume, internal, mounted, chosen[0])
+
+
+def _transport(
+    operations: Operations, mountpoint: Path, options: MountOptions, wanted: TransportName, say: Say
+) -> tuple[Mounted, str]:
+    """The transport that was asked for; `auto` takes our own where it works."""
+    if not FUSE.exists():
+        raise SettingError(f"{FUSE} is missing: load the module fuse, or give the container that device")
+    if wanted != "pyfuse3":
+        from fscore.mount.transports.kernel import session
+
+        try:
+            return session.serve(operations, mountpoint, options), "kernel"
+        except (FsError, OSError, StoreError) as error:
+            if wanted == "kernel" or not _can_pyfuse3():
+                raise
+            say(f"the kernel transport does not work here ({error}); trying pyfuse3")
+    if not _can_pyfuse3():
+        raise SettingError("pyfuse3 is not installed: pip install 'fscore[mount]' (needs libfuse3-dev and a compiler)")
+    from fscore.mount.transports import pyfuse3
+
+    mounted = pyfuse3.serve(operations, mountpoint, options)
+    say(f"mounted through pyfuse3: {'; '.join(pyfuse3.LACKS)}")
+    return mounted, "pyfuse3"
+
+
+def _can_pyfuse3() -> bool:
+    try:
+        import pyfuse3  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def explain(error: OSError) -> str:
+    """What to do about a mount that the system refused; empty when the error says it all."""
+    if error.errno in {errno.EACCES, errno.EPERM} and os.geteuid() != 0:
+        mode = FUSE.stat().st_mode & 0o777 if FUSE.exists() else 0
+        if mode & 0o006 != 0o006:
+            return f"{FUSE} is open to root only (mode {mode:04o}): chmod 0666 {FUSE}, or mount as root"
+        return "without root the package fuse3 mounts for you; --allow-other needs user_allow_other in /etc/fuse.conf"
+    return ""

@@ -1,0 +1,1 @@
+"""What carries requests between the kernel and `fscore.mount.operations`."""
