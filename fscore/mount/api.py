@@ -87,18 +87,6 @@ class LockRequest(msgspec.Struct, frozen=True):
     pid: int
 
 
-class Cancel(Protocol):
-    """How a waiting call learns that nobody wants its answer any more: `threading.Event` is one."""
-
-    def is_set(self) -> bool:
-        """Whether to give up."""
-        ...
-
-    def wait(self, timeout: float) -> bool:
-        """Wait that long, or until giving up; the answer is whether to give up."""
-        ...
-
-
 class BackingIds(Protocol):
     """What a transport with passthrough offers: local files that the kernel reads by itself."""
 

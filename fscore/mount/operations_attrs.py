@@ -8,7 +8,8 @@ from typing import Final
 from fscore.domain.attr import Attr
 from fscore.domain.caller import Caller
 from fscore.domain.errors import Invalid, NoAttribute, NotFound, NotImplementedHere, NotPermitted, OutOfRange, ReadOnly
-from fscore.meta.ops.change import AttrChange, XattrMode
+from fscore.meta.ops.acl import XattrMode
+from fscore.meta.ops.change import AttrChange
 from fscore.mount.api import DAY_S, AttrReply, AttrRequest, StatfsReply
 from fscore.mount.operations_names import NameOperations
 from fscore.vfs.internal import FIRST

@@ -7,7 +7,8 @@ from typing import Final
 from fscore.domain.attr import Attr
 from fscore.domain.errors import FsError, StoreError
 from fscore.domain.ids import ROOT
-from fscore.mount.api import DAY_S, AttrReply, EntryReply, Notifier
+from fscore.mount.api import DAY_S, AttrReply, BackingIds, EntryReply, Notifier
+from fscore.mount.observer import Observer
 from fscore.mount.options import MountOptions
 from fscore.runtime import log
 from fscore.vfs.internal import Internal
@@ -32,9 +33,16 @@ class OperationsCore:
         self.internal: Final = internal
         self.notifier: Notifier | None = None
         """Set by a transport that can tell the kernel what it should forget."""
+        self.observer: Observer | None = None
+        """Told of every request by the transport."""
+        self.backing_ids: BackingIds | None = None
         self._root: Final = root
         self._seen: dict[int, tuple[int, int]] = {}
         self._told: set[str] = set()
+
+    def offer_backing(self, ids: BackingIds) -> None:
+        """A transport can have the kernel read local files by itself."""
+        self.backing_ids = ids
 
     def entry(self, ino: int, attr: Attr, parent: int) -> EntryReply:
         """The reply for a name in `parent`; `attr` with what this process has not committed yet."""

@@ -3,7 +3,8 @@
 Rule 1  a lock that is got makes the file fresh: what the kernel and this process cached of an older state is dropped,
         so that programs which lock before they read see what the holder before them wrote.
 Rule 2  a lock that is given back makes what was written under it durable and visible first.
-Rule 3  waiting is polling with short sleeps, and ends when the program is signalled.
+Rule 3  an attempt never waits for the holder: WouldBlock says that the lock is held, and whoever wants to wait asks
+        again (`FIRST_WAIT_S`, `LONGEST_WAIT_S`).
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ from collections.abc import Callable
 from typing import Final
 
 from fscore.domain.caller import Caller
-from fscore.domain.errors import Interrupted, WouldBlock
+from fscore.domain.errors import WouldBlock
 from fscore.domain.locks import LockKind, LockRange
-from fscore.mount.api import Cancel, LockRequest
+from fscore.mount.api import LockRequest
 from fscore.mount.operations_attrs import AttrOperations
 from fscore.mount.options import MountOptions
 from fscore.vfs.internal import Internal
 from fscore.vfs.vfs import Vfs
 
-FIRST_WAIT_S: Final = {LockKind.WRITE: 0.001, LockKind.READ: 0.01, LockKind.UNLOCK: 0.001}
+FIRST_WAIT_S: Final = 0.001
+"""How soon to ask again for a lock that is held; then half as long again, and again."""
 LONGEST_WAIT_S: Final = 0.1
 
 
@@ -38,8 +40,8 @@ class LockOperations(AttrOperations):
         del who
         return self.meta.getlk(self._node(ino), request.owner, request.kind, request.start, request.end)
 
-    def setlk(self, who: Caller, ino: int, request: LockRequest, cancel: Cancel | None = None) -> None:
-        """Lock or unlock a range. WouldBlock when somebody else has it, or, with `cancel`, wait until it is free."""
+    def setlk(self, who: Caller, ino: int, request: LockRequest) -> None:
+        """Lock or unlock a range. WouldBlock when somebody else has it."""
         del who
         ino = self._node(ino)
         kind, owner = request.kind, request.owner
@@ -50,14 +52,13 @@ class LockOperations(AttrOperations):
             ino,
             kind,
             lambda: self.meta.setlk(ino, owner, kind, request.start, request.end, request.pid),
-            cancel,
         )
 
-    def flock(self, who: Caller, ino: int, owner: int, kind: LockKind, cancel: Cancel | None = None) -> None:
-        """Lock or unlock a whole file. WouldBlock when somebody else has it, or, with `cancel`, wait for it."""
+    def flock(self, who: Caller, ino: int, owner: int, kind: LockKind) -> None:
+        """Lock or unlock a whole file. WouldBlock when somebody else has it."""
         del who
         ino = self._node(ino)
-        self._lock(ino, kind, lambda: self.meta.flock(ino, owner, kind), cancel)
+        self._lock(ino, kind, lambda: self.meta.flock(ino, owner, kind))
 
     def drop_record_locks(self, ino: int, owner: int) -> None:
         """Give back every range of an owner in a file, as close(2) does."""
@@ -69,20 +70,15 @@ class LockOperations(AttrOperations):
 
     def drop_flock(self, ino: int, owner: int) -> None:
         """Give back an owner's lock of a whole file."""
-        self._lock(ino, LockKind.UNLOCK, lambda: self.meta.flock(ino, owner, LockKind.UNLOCK), None)
+        self._lock(ino, LockKind.UNLOCK, lambda: self.meta.flock(ino, owner, LockKind.UNLOCK))
 
-    def _lock(self, ino: int, kind: LockKind, attempt: Callable[[], bool], cancel: Cancel | None) -> None:
+    def _lock(self, ino: int, kind: LockKind, attempt: Callable[[], bool]) -> None:
         if kind == LockKind.UNLOCK:
             self.vfs.settle(ino)
             attempt()
             return
-        wait = FIRST_WAIT_S[kind]
-        while not attempt():
-            if cancel is None:
-                raise WouldBlock("the lock is held")
-            if cancel.wait(wait):
-                raise Interrupted("while waiting for a lock")
-            wait = min(wait * 1.5, LONGEST_WAIT_S)
+        if not attempt():
+            raise WouldBlock("somebody else holds it")
         self._make_fresh(ino)
 
     def _make_fresh(self, ino: int) -> None:

@@ -24,6 +24,8 @@ class MountOptions(msgspec.Struct, frozen=True, kw_only=True):
     negative_entry_cache_s: float = 0.0
     readdir_plus: bool = True
     passthrough: bool = True
+    max_stack_depth: int = 1
+    """2 where the cache of whole files lies on an overlay filesystem."""
     max_write: int = 1 << 20
     max_read_ahead: int = 1 << 20
     max_background: int = 128

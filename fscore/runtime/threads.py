@@ -104,6 +104,30 @@ class Ticker:
                 logger.exception("%s failed; it goes on", self._name)
 
 
+class Task:
+    """One call on a daemon thread of its own, for loops that end when what they wait for ends; carries its error."""
+
+    def __init__(self, name: str, fn: Callable[[], Any]) -> None:
+        self._fn = fn
+        self.error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name=f"fscore-{name}", daemon=True)
+        self._thread.start()
+
+    def join(self, timeout_s: float | None = None) -> bool:
+        """Wait for its end; whether it has ended. Told to wait for itself, a task says no at once."""
+        if threading.current_thread() is self._thread:
+            return False
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            self._fn()
+        except Exception as error:
+            self.error = error
+            logger.exception("%s ended with an error", self._thread.name)
+
+
 def _after_fork() -> None:
     for pool in list(_pools):
         pool.begin_anew()
