@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 from msgspec.structs import replace
 
+from fscore.domain.acl import NAMES
 from fscore.domain.attr import Attr, Kind, align4k, space_of
 from fscore.domain.errors import (
     Exists,
@@ -23,9 +24,11 @@ from fscore.domain.errors import (
 from fscore.domain.geometry import CHUNK
 from fscore.domain.ids import MAX_CHUNKS, MAX_XATTR_NAME, MAX_XATTR_VALUE, ROOT, in_trash
 from fscore.domain.slices import SliceRecord, hole
+from fscore.meta.ops import acl
+from fscore.meta.ops.acl import XattrMode
 from fscore.meta.ops.check import FIXED, WRITE, check_access, check_movable, check_thawed
-from fscore.meta.ops.work import Work
-from fscore.meta.records import want_node
+from fscore.meta.ops.work import NANO, Work
+from fscore.meta.records import want_node, want_xattr
 from fscore.meta.txn import MetaView
 
 NOW: Final = -1
@@ -40,10 +43,13 @@ SUID_SGID: Final = 0o6000
 SGID: Final = 0o2000
 GROUP_EXECUTE: Final = 0o010
 
+XATTR_MODES: Final = {"set": 0, "create": 1, "replace": 2}
+SET_BITS: Final = {"mode": 1, "uid": 2, "gid": 4, "atime_ns": 16, "mtime_ns": 32, "tier": 1024, "flags": 32768}
+NOW_BITS: Final = {"atime_ns": 128, "mtime_ns": 256}
+"""What of a node was changed, as lines of the change log say it (volume-format.md 2.15)."""
+
 NOBODY: Final = -1
 """No user: only the group's quota is asked."""
-
-XattrMode = Literal["set", "create", "replace"]
 
 
 class AttrChange(msgspec.Struct, frozen=True):
@@ -55,6 +61,7 @@ class AttrChange(msgspec.Struct, frozen=True):
     atime_ns: int | None = None
     mtime_ns: int | None = None
     flags: int | None = None
+    tier: int | None = None
 
 
 def existing(view: MetaView, ino: int) -> Attr:
@@ -79,20 +86,36 @@ def setattr(work: Work, ino: int, change: AttrChange) -> Attr:  # noqa: A001 - t
         mode = change.mode & 0o7777
         if mode & SGID and work.who.uid != 0 and not work.who.in_group(changed.gid):
             mode &= ~SGID
-        changed = replace(changed, mode=mode)
+        changed = acl.chmod(work, changed, mode)
     if change.atime_ns is not None:
         changed = replace(changed, atime_ns=_moment(work, change.atime_ns))
     if change.mtime_ns is not None:
         changed = replace(changed, mtime_ns=_moment(work, change.mtime_ns))
     if change.flags is not None:
         changed = replace(changed, flags=change.flags)
+    if change.tier is not None:
+        changed = replace(changed, tier=change.tier)
     if changed == attr:
         return attr
     changed = replace(changed, ctime_ns=work.now_ns)
     _check_room(work, attr, changed)
     work.put_node(ino, changed)
     work.hand_over(attr, changed)
+    _log_setattr(work, ino, change, changed)
     return changed
+
+
+def _log_setattr(work: Work, ino: int, change: AttrChange, now: Attr) -> None:
+    """Which fields were asked for, as the bits of the official client, and what all of them are now."""
+    if work.rules.log is None:
+        return
+    asked = sum(bit for name, bit in SET_BITS.items() if getattr(change, name) is not None)
+    asked += sum(bit for name, bit in NOW_BITS.items() if (getattr(change, name) or 0) < 0)
+    atime, atime_ns = divmod(now.atime_ns, NANO)
+    mtime, mtime_ns = divmod(now.mtime_ns, NANO)
+    ctime, ctime_ns = divmod(now.ctime_ns, NANO)
+    values = (asked, 0, now.uid, now.gid, now.mode, now.flags, atime, mtime, atime_ns, mtime_ns, ctime, ctime_ns)
+    work.log("SETATTR(%d," + "%d," * len(values) + "%d)", ino, *values, now.access_acl)
 
 
 def _check_room(work: Work, old: Attr, new: Attr) -> None:
@@ -189,6 +212,7 @@ def truncate(work: Work, ino: int, length: int, *, checked: bool = False) -> Att
         txn.append(ino, index, [record], if_exists=if_exists)
     changed = replace(attr, length=length, mtime_ns=work.now_ns, ctime_ns=work.now_ns)
     work.put_node(ino, changed)
+    work.log("TRUNCATE(%d,%d,%d,0)", ino, attr.length, length)
     work.charge(space, 0, attr)
     work.stat_growth(parents, length - attr.length, space)
     return changed
@@ -210,13 +234,13 @@ def _zeros(work: Work, ino: int, old: int, new: int) -> Iterator[tuple[int, Slic
 
 
 def check_xattr_name(name: bytes) -> None:
-    """Names of 1 to 255 bytes; ACLs are not kept up yet."""
+    """Names of 1 to 255 bytes, and none that shows an ACL: those are no stored attributes."""
     if not name or b"\0" in name:
         raise Invalid("an empty attribute name, or one with a NUL")
     if len(name) > MAX_XATTR_NAME:
         raise TooLong(f"an attribute name of {len(name)} bytes, {MAX_XATTR_NAME} are allowed")
-    if name.startswith(b"system.posix_acl_"):
-        raise Unsupported("POSIX ACLs are not kept up yet")
+    if name in NAMES:
+        raise Unsupported("an ACL is set by its own operation")
 
 
 def setxattr(work: Work, ino: int, name: bytes, value: bytes, mode: XattrMode) -> None:
@@ -224,6 +248,8 @@ def setxattr(work: Work, ino: int, name: bytes, value: bytes, mode: XattrMode) -
     check_xattr_name(name)
     if len(value) > MAX_XATTR_VALUE:
         raise TooLarge(f"an attribute value of {len(value)} bytes, {MAX_XATTR_VALUE} are allowed")
+    if mode != "set":
+        work.txn.prefetch(want_node(ino), want_xattr(ino, name))
     _check_xattr_change(work, ino, name)
     if mode != "set":
         known = work.txn.xattr(ino, name) is not None
@@ -232,15 +258,18 @@ def setxattr(work: Work, ino: int, name: bytes, value: bytes, mode: XattrMode) -
         if mode == "replace" and not known:
             raise NoAttribute(repr(name))
     work.txn.put_xattr(ino, name, value)
+    work.log("SETXATTR(%d,%s,%s,%d)", ino, name, value, XATTR_MODES[mode])
 
 
 def removexattr(work: Work, ino: int, name: bytes) -> None:
     """Remove one attribute."""
     check_xattr_name(name)
+    work.txn.prefetch(want_node(ino), want_xattr(ino, name))
     _check_xattr_change(work, ino, name)
     if work.txn.xattr(ino, name) is None:
         raise NoAttribute(repr(name))
     work.txn.del_xattr(ino, name)
+    work.log("REMOVEXATTR(%d,%s)", ino, name)
 
 
 def _check_xattr_change(work: Work, ino: int, name: bytes) -> None:

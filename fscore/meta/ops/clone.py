@@ -8,7 +8,7 @@ Rule 3  statistics and link counts of a cloned directory are those of what was c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
@@ -23,6 +23,9 @@ from fscore.meta.ops.create import EMPTY_STAT, touch
 from fscore.meta.ops.remove import destroy
 from fscore.meta.ops.work import Work
 from fscore.meta.records import Edge, Want, want_chunk, want_edge, want_node, want_symlink, want_xattrs
+
+PRESERVE: Final = 2
+"""How the change log says that owner, mode and times are kept."""
 
 
 class Twin(NamedTuple):
@@ -57,6 +60,7 @@ def clone_file(work: Work, twin: Twin, parent: int, *, preserve: bool) -> Attr:
     work.put_edge(parent, twin.name, Edge(attr.kind, twin.ino))
     touch(work, parent, above)
     work.stat_entry(parent, attr.kind, attr.length, 1)
+    _log_clone(work, twin, parent, preserve=preserve, top=True)
     return attr
 
 
@@ -70,6 +74,7 @@ def clone_root(work: Work, twin: Twin, parent: int, *, preserve: bool) -> Attr:
     work.need(4096, 1, attr)
     _write(work, original, attr)
     txn.detach(twin.ino, work.now_s)
+    _log_clone(work, twin, parent, preserve=preserve, top=True)
     return attr
 
 
@@ -92,6 +97,7 @@ def clone_children(work: Work, parent: int, twins: Sequence[Twin], *, preserve: 
         _write(work, original, attr)
         work.put_edge(parent, original.twin.name, Edge(attr.kind, original.twin.ino))
         work.stat_entry(parent, attr.kind, attr.length, 1)
+        _log_clone(work, original.twin, parent, preserve=preserve, top=False)
     if links:
         work.put_node(parent, replace(above, nlink=above.nlink + links))
     return load
@@ -108,6 +114,7 @@ def attach(work: Work, root: int, parent: int, name: bytes, below: Load) -> Attr
     txn.attach(root)
     work.stat_entry(parent, Kind.DIRECTORY, 0, 1)
     work.load(parent, below.space, below.inodes)
+    work.log("ATTACH(%d,%d,%s)", root, parent, name)
     return attr
 
 
@@ -121,6 +128,13 @@ def discard(work: Work, root: int) -> None:
     txn.del_dir_records(root)
     txn.del_xattrs(root)
     destroy(work, root, attr)
+    work.log("CLEANUP(%d)", root)
+
+
+def _log_clone(work: Work, twin: Twin, parent: int, *, preserve: bool, top: bool) -> None:
+    mode = PRESERVE if preserve else 0
+    values = (twin.source, parent, twin.name, twin.ino, mode, work.who.umask, top, twin.ino)
+    work.log("CLONE(%d,%d,%s,%d,%d,%d,%s):%d", *values)
 
 
 def _open_place(work: Work, parent: int, name: bytes) -> Attr:

@@ -24,6 +24,8 @@ def compact(work: Work, ino: int, index: int, plan: Plan, slice_id: int, *, dela
     gone = [(record.id, record.size) for record in plan.replaced if record.id]
     txn.replace_prefix(ino, index, len(snapshot), plan.kept + fresh)
     refer(work, fresh, {slice_id})
+    first, count = fresh[0], len(plan.replaced)
+    work.log("COMPACTCHUNK(%d,%d,%d,%d,%d,%d,%d)", ino, index, len(plan.kept), count, first.pos, first.id, first.length)
     if delayed:
         if gone:
             txn.put_delayed(slice_id, work.now_s, gone)

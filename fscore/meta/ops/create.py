@@ -10,6 +10,7 @@ from fscore.domain.attr import DIRECTORY_LENGTH, Attr, Flag, Kind, space_of
 from fscore.domain.caller import Caller
 from fscore.domain.errors import Exists, Invalid, IsADir, NotFound, NotPermitted, TooLong
 from fscore.domain.ids import MAX_SYMLINK
+from fscore.meta.ops.acl import inherit
 from fscore.meta.ops.check import (
     EXECUTE,
     WRITE,
@@ -60,21 +61,33 @@ def mknod(
         return _existing(work, name, edge, exclusive=exclusive)
     check_access(txn, above, work.who, WRITE)
     check_growable(above)
+    asked = SYMLINK_MODE if kind == Kind.SYMLINK else mode & 0o7777
+    mode, access, default = inherit(work, above, kind, asked)
     attr = new_attr(above, parent, work.who, work.now_ns, kind, mode, rdev=rdev, target=target)
+    if access or default:
+        attr = replace(attr, access_acl=access, default_acl=default)
     work.need(4096, 1, attr, (parent,))
     work.put_node(ino, attr)
     work.put_edge(parent, name, Edge(kind, ino))
+    touched = touch(work, parent, above, links=kind == Kind.DIRECTORY)
     if kind == Kind.DIRECTORY:
-        touch(work, parent, above, links=1)
         if work.rules.dir_stats:
             txn.put_dir_stat(ino, EMPTY_STAT)
-    else:
-        touch(work, parent, above)
-        if kind == Kind.SYMLINK:
-            txn.put_symlink(ino, target)
+    elif kind == Kind.SYMLINK:
+        txn.put_symlink(ino, target)
     work.charge(4096, 1, attr)
     work.stat_entry(parent, kind, 0, 1)
+    _log_create(work, parent, name, ino, kind, asked, target, touched=touched)
     return ino, attr
+
+
+def _log_create(
+    work: Work, parent: int, name: bytes, ino: int, kind: Kind, mode: int, target: bytes = b"", *, touched: bool
+) -> None:
+    if work.rules.log is not None:
+        who, umask = work.who, 0 if kind == Kind.SYMLINK else work.who.umask
+        values = (parent, name, who.uid, who.gid, kind, mode & 0o7777, umask, target, touched, ino)
+        work.log("CREATE(%d,%s,%d,%d,%d,%d,%d,%s,linux,%s):%d", *values)
 
 
 def hour(work: Work, trash: int, name: bytes, ino: int, mode: int) -> Attr:
@@ -98,14 +111,14 @@ def hour(work: Work, trash: int, name: bytes, ino: int, mode: int) -> Attr:
     if work.rules.dir_stats:
         txn.put_dir_stat(ino, EMPTY_STAT)
     work.charge(4096, 1, attr)
+    _log_create(work, trash, name, ino, Kind.DIRECTORY, mode, touched=False)
     return attr
 
 
 def new_attr(
     above: Attr, parent: int, who: Caller, now_ns: int, kind: Kind, mode: int, *, rdev: int = 0, target: bytes = b""
 ) -> Attr:
-    """Attributes of a new node: umask, setgid directories, inherited tier and skip-trash flag."""
-    mode = SYMLINK_MODE if kind == Kind.SYMLINK else mode & 0o7777 & ~who.umask
+    """Attributes of a new node: setgid directories, inherited tier and skip-trash flag."""
     gid = who.gid
     if above.mode & SETGID:
         gid = above.gid
@@ -131,10 +144,15 @@ def new_attr(
     )
 
 
-def touch(work: Work, ino: int, attr: Attr, links: int = 0) -> None:
-    """Write a directory whose entries changed: always with its link count, else when its mtime is old enough."""
-    if links or work.now_ns - attr.mtime_ns >= work.rules.skip_dir_ns:
+def touch(work: Work, ino: int, attr: Attr, links: int = 0) -> bool:
+    """Write a directory whose entries changed: always with its link count, else when its mtime is old enough.
+
+    Returns whether it was written.
+    """
+    due = bool(links) or work.now_ns - attr.mtime_ns >= work.rules.skip_dir_ns
+    if due:
         work.put_node(ino, replace(attr, nlink=attr.nlink + links, mtime_ns=work.now_ns, ctime_ns=work.now_ns))
+    return due
 
 
 def link(work: Work, ino: int, parent: int, name: bytes) -> Attr:
@@ -161,12 +179,13 @@ def link(work: Work, ino: int, parent: int, name: bytes) -> Attr:
         work.rules.quotas.check_directory(parent, space_of(attr.kind, attr.length), 1)
     linked = replace(attr, nlink=attr.nlink + 1, ctime_ns=work.now_ns, parent=0)
     work.put_edge(parent, name, Edge(attr.kind, ino))
-    touch(work, parent, above)
+    touched = touch(work, parent, above)
     work.put_node(ino, linked)
     if attr.parent > 0:
         txn.add_parent(ino, attr.parent, 1)
     txn.add_parent(ino, parent, 1)
     work.stat_entry(parent, attr.kind, attr.length, 1)
+    work.log("LINK(%d,%d,%s,%s):%d", ino, parent, name, touched, linked.nlink)
     return linked
 
 

@@ -19,8 +19,8 @@ from fscore.domain.geometry import CHUNK, by_chunk
 from fscore.domain.slices import SliceRecord, clip, hole, overlay
 from fscore.meta.ops.change import MAX_LENGTH, existing, parents_of
 from fscore.meta.ops.check import READ, WRITE, check_access, check_movable
-from fscore.meta.ops.work import Work
-from fscore.meta.records import want_chunk, want_node
+from fscore.meta.ops.work import NANO, Work
+from fscore.meta.records import Want, want_chunk, want_node
 
 
 class SliceRange(NamedTuple):
@@ -121,6 +121,8 @@ def write(work: Work, ino: int, index: int, records: Sequence[SliceRecord], mtim
     work.need(space, 0, attr, parents)
     txn.append(ino, index, records)
     refer(work, records, fresh={record.id for record in records})
+    for record in records:
+        _log_write(work, ino, index, record.pos, record.id, record.length, mtime_ns)
     return _grown(work, ino, attr, parents, length, mtime_ns)
 
 
@@ -133,11 +135,7 @@ def compose(
     """
     txn = work.txn
     sources = [part.piece for part in parts if isinstance(part.piece, SliceRange)]
-    wants = [want_node(ino), want_chunk(ino, index)]
-    for source in sources:
-        wants.append(want_node(source.ino))
-        wants += [want_chunk(source.ino, at) for at, _, _ in by_chunk(source.offset, source.length)]
-    txn.prefetch(*dict.fromkeys(wants))
+    txn.prefetch(*_wants(ino, index, sources))
     attr = writable(work, ino)
     check_movable(attr)
     if not checked:
@@ -155,7 +153,50 @@ def compose(
         txn.append(ino, index, records)
     fresh = {part.piece.id for part in parts if isinstance(part.piece, FreshSlice)} - declared
     refer(work, records, fresh)
+    _log_compose(work, ino, index, parts, length)
     return _grown(work, ino, attr, parents, length, work.now_ns), len(records)
+
+
+def _log_write(work: Work, ino: int, index: int, pos: int, slice_id: int, length: int, mtime_ns: int) -> None:
+    work.log("WRITE(%d,%d,%d,%d,%d,%d,%d):0", ino, index, pos, slice_id, length, *divmod(mtime_ns, NANO))
+
+
+def _log_compose(work: Work, ino: int, index: int, parts: Sequence[Part], length: int) -> None:
+    """What is shared is a copied range, what is new a write, what is empty a zeroed range."""
+    if work.rules.log is None:
+        return
+    for pos, piece in parts:
+        at = index * CHUNK + pos
+        if isinstance(piece, FreshSlice):
+            _log_write(work, ino, index, pos, piece.id, piece.length, work.now_ns)
+        elif isinstance(piece, Hole):
+            work.log("FALLOCATE(%d,%d,%d,16)", ino, at, piece.length)
+        else:
+            work.log("COPYFILERANGE(%d,%d,%d,%d,%d):%d", piece.ino, piece.offset, ino, at, piece.length, length)
+
+
+def _wants(ino: int, index: int, sources: Iterable[SliceRange]) -> list[Want]:
+    wants = [want_node(ino), want_chunk(ino, index)]
+    for source in sources:
+        wants.append(want_node(source.ino))
+        wants += [want_chunk(source.ino, at) for at, _, _ in by_chunk(source.offset, source.length)]
+    return list(dict.fromkeys(wants))
+
+
+def copy(work: Work, ino: int, index: int, part: Part, *, checked: bool = False) -> tuple[Attr | None, int]:
+    """As `compose` of one range of a file, as far as that has bytes; returns how many it laid, and the attributes."""
+    source = part.piece
+    assert isinstance(source, SliceRange)
+    work.txn.prefetch(*_wants(ino, index, [source]))
+    attr = existing(work.txn, source.ino)
+    check_range(attr, SliceRange(source.ino, 0, 0))
+    length = min(source.length, attr.length - source.offset)
+    if length <= 0:
+        return None, 0
+    if index * CHUNK + part.pos + length > MAX_LENGTH:
+        raise TooLarge(f"{index * CHUNK + part.pos + length} bytes")
+    clipped = Part(part.pos, _cut(source, 0, length))
+    return compose(work, ino, index, [clipped], frozenset(), checked=checked)[0], length
 
 
 def check_range(attr: Attr, source: SliceRange) -> None:

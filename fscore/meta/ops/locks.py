@@ -8,6 +8,7 @@ Rule 2  a whole lock that changes its kind is given up first, as flock(2) has it
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from fscore.domain import locks
 from fscore.domain.locks import LockKind, LockRange, Ranges
@@ -15,6 +16,8 @@ from fscore.meta.ops.work import Work
 from fscore.meta.records import LockOwner, want_flocks, want_plocks
 from fscore.meta.txn import MetaView
 
+LETTERS: Final = {LockKind.READ: "R", LockKind.WRITE: "W", LockKind.UNLOCK: "U"}
+"""Kinds as the change log has them."""
 
 def flock(work: Work, ino: int, owner: LockOwner, kind: LockKind) -> bool:
     """Lock a file as a whole, or unlock it; whether that could be done."""
@@ -27,6 +30,7 @@ def flock(work: Work, ino: int, owner: LockOwner, kind: LockKind) -> bool:
         kind = LockKind.UNLOCK
     if own != kind:
         txn.put_flock(ino, owner, kind)
+        work.log("FLOCK(%d,%d,%s)", ino, owner.owner, LETTERS[kind])
     return free
 
 
@@ -41,6 +45,7 @@ def setlk(work: Work, ino: int, owner: LockOwner, new: LockRange) -> bool:
     after = locks.apply(before, new)
     if after != before:
         txn.put_plock(ino, owner, after)
+        work.log("SETLK(%d,%d,%s,%d,%d,%d)", ino, owner.owner, LETTERS[new.kind], new.start, new.end, new.pid)
     return True
 
 

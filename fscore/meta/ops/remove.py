@@ -70,14 +70,16 @@ def unlink(work: Work, parent: int, name: bytes, how: Removal) -> Removed:
     check_shrinkable(above)
     if attr is None:
         work.del_edge(parent, name)
+        work.log("UNLINK(%d,%s,0,false,false):%d", parent, name, edge.ino)
         return Removed(edge.ino)
     check_sticky(above, attr, work.who)
     check_movable(attr)
     trash = trash_for(work, how.trash, parent, name, edge.ino, attr)
     work.del_edge(parent, name)
-    if not in_trash(parent):
-        touch(work, parent, above)
-    return Removed(edge.ino, drop_name(work, parent, name, edge, attr, trash, opened=how.is_open(edge.ino)))
+    touched = not in_trash(parent) and touch(work, parent, above)
+    sustained = drop_name(work, parent, name, edge, attr, trash, opened=how.is_open(edge.ino))
+    work.log("UNLINK(%d,%s,%d,%s,%s):%d", parent, name, trash, sustained, touched, edge.ino)
+    return Removed(edge.ino, sustained)
 
 
 def rmdir(work: Work, parent: int, name: bytes, how: Removal) -> Removed:
@@ -99,6 +101,7 @@ def rmdir(work: Work, parent: int, name: bytes, how: Removal) -> Removed:
         touch(work, parent, above, links=-1)
     if attr is not None:
         drop_name(work, parent, name, edge, attr, trash)
+    work.log("RMDIR(%d,%s,%d):%d", parent, name, trash, edge.ino)
     return Removed(edge.ino)
 
 
@@ -113,10 +116,13 @@ def purge(work: Work, parent: int, name: bytes, *, is_dir: bool) -> None:
     if is_dir and txn.has_entries(edge.ino):
         raise NotEmpty(path=name)
     work.del_edge(parent, name)
-    if above is not None and not in_trash(parent):
-        touch(work, parent, above, links=-is_dir)
+    touched = above is not None and not in_trash(parent) and touch(work, parent, above, links=-is_dir)
     if attr is not None:
         drop_name(work, parent, name, edge, attr, 0)
+    if is_dir:
+        work.log("RMDIR(%d,%s,0):%d", parent, name, edge.ino)
+    else:
+        work.log("UNLINK(%d,%s,0,false,%s):%d", parent, name, touched, edge.ino)
 
 
 def _victim(work: Work, parent: int, name: bytes, hint: int, *, empty: bool = False) -> tuple[Attr, Edge, Attr | None]:
@@ -145,8 +151,10 @@ def trash_for(work: Work, trash: int, parent: int, name: bytes, ino: int, attr: 
         return 0
     if trash == UNMADE:
         raise HourMissing
-    if attr.kind != Kind.DIRECTORY and attr.nlink > 1 and work.txn.edge(trash, trash_name(parent, ino, name)):
-        return 0
+    if attr.kind != Kind.DIRECTORY and attr.nlink > 1:
+        kept = trash_name(parent, ino, name)
+        work.txn.prefetch(want_edge(trash, kept))
+        return 0 if work.txn.edge(trash, kept) else trash
     return trash
 
 
@@ -212,6 +220,7 @@ def destroy_sustained(work: Work, sid: int, ino: int) -> None:
     work.queued.append((ino, attr.length))
     work.del_node(ino)
     work.charge(-align4k(attr.length), -1, attr)
+    work.log("DELSUSTAINED(%d,%d)", sid, ino)
 
 
 def drop_chunk(work: Work, ino: int, index: int) -> int:
@@ -224,4 +233,5 @@ def drop_chunk(work: Work, ino: int, index: int) -> int:
     for record in records:
         if record.id:
             txn.add_refs(record.id, record.size, -1)
+    work.log("DELCHUNK(%d,%d)", ino, index)
     return len(records)

@@ -88,7 +88,7 @@ def rename(
     ancestors: tuple[int, ...] | None = (),
     weights: Mapping[int, Load] | None = None,
 ) -> Renamed:
-    """Move an entry. `ancestors` are those that the target's directory is believed to have; only a hint. None: who knows.
+    """Move an entry. `ancestors` are those that the target's directory is believed to have, a hint. None: who knows.
 
     `weights` says what lies below directories that move from one quota to another; WeightMissing asks for more.
     """
@@ -131,7 +131,10 @@ def _prefetch(work: Work, source: Place, target: Place, ancestors: tuple[int, ..
         wants.append(want_node(source.hint))
     if target.hint:
         wants += [want_node(target.hint), want_has_entries(target.hint)]
-    wants += [want_lineage(target.parent)] if ancestors is None else [want_node(ino) for ino in ancestors]
+    if ancestors is None:
+        wants += [want_lineage(target.parent), want_lineage(source.parent)]
+    else:
+        wants += [want_node(ino) for ino in ancestors]
     work.txn.prefetch(*wants)
 
 
@@ -250,7 +253,15 @@ def _move(work: Work, here: _Side, there: _Side, trash: int, how: Removal, below
     work.stat_entry(source.parent, edge.kind, attr.length, -1)
     work.stat_entry(target.parent, edge.kind, attr.length, 1)
     _transfer(work, below, source.parent, target.parent)
+    _log_move(work, here, there, RenameFlag.NONE, trash)
     return Renamed(edge.ino, moved, replaced)
+
+
+def _log_move(work: Work, here: _Side, there: _Side, flags: RenameFlag, trash: int = 0) -> None:
+    assert here.edge is not None
+    replaced = there.edge.ino if there.edge is not None else 0
+    values = (*here.place[:2], *there.place[:2], flags, replaced, trash, here.edge.ino)
+    work.log("MOVE(%d,%s,%d,%s,%d,%d,%d):%d", *values)
 
 
 def _transfer(work: Work, below: Load, source: int, target: int) -> None:
@@ -272,7 +283,7 @@ def _exchange(work: Work, here: _Side, there: _Side, loads: tuple[Load, Load]) -
     check_movable(there.attr)
     if in_trash(source.parent):
         raise NotPermitted("nothing is exchanged with the trash")
-    if there.edge.kind == Kind.DIRECTORY:
+    if there.edge.kind == Kind.DIRECTORY and source.parent != target.parent:
         _check_loop(work, there.edge.ino, here)
     moved = _reparent(work, here.edge.ino, here.attr, source.parent, target.parent)
     _reparent(work, there.edge.ino, there.attr, target.parent, source.parent)
@@ -280,6 +291,7 @@ def _exchange(work: Work, here: _Side, there: _Side, loads: tuple[Load, Load]) -
     work.put_edge(target.parent, target.name, here.edge)
     if source.parent == target.parent:
         touch(work, source.parent, here.above)
+        _log_move(work, here, there, RenameFlag.EXCHANGE)
         return Renamed(here.edge.ino, moved)
     gained = (there.edge.kind == Kind.DIRECTORY) - (here.edge.kind == Kind.DIRECTORY)
     touch(work, source.parent, here.above, links=gained)
@@ -289,6 +301,7 @@ def _exchange(work: Work, here: _Side, there: _Side, loads: tuple[Load, Load]) -
         work.stat_entry(parent, there.edge.kind, there.attr.length, sign)
     _transfer(work, loads[0], source.parent, target.parent)
     _transfer(work, loads[1], target.parent, source.parent)
+    _log_move(work, here, there, RenameFlag.EXCHANGE)
     return Renamed(here.edge.ino, moved)
 
 

@@ -61,6 +61,7 @@ def fallocate(work: Work, ino: int, mode: int, offset: int, length: int, *, chec
     changed = replace(attr, length=longer, mtime_ns=work.now_ns, ctime_ns=work.now_ns)
     work.put_node(ino, changed)
     work.charge(space, 0, attr)
+    work.log("FALLOCATE(%d,%d,%d,%d)", ino, offset, length, mode)
     work.stat_growth(parents, longer - attr.length, space)
     return changed
 

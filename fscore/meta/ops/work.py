@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple, Protocol
 
+from fscore.domain.acl import Rule
 from fscore.domain.attr import Attr, Kind, space_of
 from fscore.domain.caller import Caller
-from fscore.domain.errors import NoSpace
+from fscore.domain.errors import NoSpace, Unsupported
 from fscore.domain.ids import TRASH
 from fscore.meta.changelog import ChangeLog, Value
 from fscore.meta.records import Edge
@@ -37,12 +38,27 @@ class Limits(Protocol):
         """Whether the two directories lie below different quotas."""
 
 
+class RuleMissing(Exception):
+    """The transaction would refer to an ACL rule that is not stored: store it, then run again."""
+
+    def __init__(self, rule: Rule) -> None:
+        super().__init__(rule)
+        self.rule = rule
+
+
+class RuleBook(Protocol):
+    """The ACL rules that this client knows of."""
+
+    def find(self, rule: Rule) -> int | None:
+        """The number under which an equal rule is stored."""
+
+
 class Rules(NamedTuple):
     """What the volume and this client prescribe to every operation of a moment.
 
     `room_space` and `room_inodes` are what capacity and inode limit leave, None without a limit. `skip_dir_ns` is the
     age below which a directory's mtime is not written again (volume-format.md 2.16). `sid` is the own session.
-    `quotas` is None when the volume has none, `log` when it keeps no change log.
+    `quotas` is None when the volume has none, `log` when it keeps no change log, `acls` when it uses no ACLs.
     """
 
     dir_stats: bool = True
@@ -52,6 +68,7 @@ class Rules(NamedTuple):
     sid: int | None = None
     quotas: Limits | None = None
     log: ChangeLog | None = None
+    acls: RuleBook | None = None
 
 
 class Work:
@@ -107,6 +124,15 @@ class Work:
         """
         if self.rules.log is not None:
             self.txn.put_log(self.rules.log.line(self.now_ns, operation, *values))
+
+    def rule_id(self, rule: Rule) -> int:
+        """The number of a stored rule that equals this one. Call before the first intent."""
+        if self.rules.acls is None:
+            raise Unsupported("the volume was formatted without ACLs")
+        found = self.rules.acls.find(rule)
+        if found is None:
+            raise RuleMissing(rule)
+        return found
 
     def charge(self, space: int, inodes: int, owner: Attr) -> None:
         """Charge the volume, and the owner of a node, for the node or its bytes (volume-format.md 2.5)."""
