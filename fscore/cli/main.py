@@ -15,7 +15,7 @@ from fscore import __version__
 from fscore.cli.errors import guarded
 
 COMMANDS: Final[dict[str, tuple[str, ...]]] = {
-    "Volumes": ("format", "status", "fsck", "summary", "volumes"),
+    "Volumes": ("format", "status", "fsck", "summary", "volumes", "mount", "umount"),
     "Files": ("ls", "cat", "cp", "mv", "rm", "mkdir", "stat", "info"),
     "Models": ("push", "pull", "models", "versions", "show", "alias", "split", "validate"),
     "Releases": ("publish", "approve", "reject", "log", "sync", "warmup"),

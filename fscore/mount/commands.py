@@ -133,6 +133,10 @@ class Commands:
             report |= {"MissBytes": report["TotalBytes"] - cached, "Locations": {"fscore": cached} if cached else {}}
         return report
 
+    def sync(self) -> None:
+        """Commit everything that programs have written."""
+        self._vfs.sync()
+
     def compact(self, who: Caller, ino: int, count: Count) -> None:
         """Rewrite chunks of many slices, of a file or of all files below a directory."""
         ino = self._ino(ino)

@@ -27,6 +27,8 @@ INFO: Final = 1005
 CLONE: Final = 1006
 SUMMARY: Final = 1007
 COMPACT: Final = 1008
+SYNC: Final = 0x46530001
+"""Ours: commit everything that was written; an answer of 0 means that it is durable."""
 PROGRESS: Final = 0xFE
 DATA: Final = 0xFF
 PROGRESS_EVERY_S: Final = 0.3
@@ -98,6 +100,7 @@ class Control:
             CLONE: self._clone,
             SUMMARY: self._summary,
             COMPACT: self._compact,
+            SYNC: self._sync,
         }
 
     def __call__(self, who: Caller, message: bytes, answer: Answer, cancelled: Callable[[], bool]) -> None:
@@ -159,6 +162,10 @@ class Control:
         if background:  # as with their mount: the answer comes at once, the work goes on
             told = Told(lambda _: None, lambda: False, self._clock)
         return _data(self._commands.cache(who, paths, ("warm", "evict", "check")[action], told.add))
+
+    def _sync(self, _who: Caller, _payload: Payload, _told: Told) -> bytes:
+        self._commands.sync()
+        return b"\0"
 
     def _compact(self, who: Caller, payload: Payload, told: Told) -> bytes:
         ino = payload.number(8)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -46,8 +46,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     mountpoint: Path
     transport: TransportName = "auto"
     options: MountOptions = MountOptions()
-    store: Options = Options()
-    """How this process caches and buffers the volume."""
+    asked: dict[str, Any] = {}
+    """Options of `open_volume` that were asked for; they go before what volumes.toml says."""
     prefix: str = "."
     """What the names of the mount's own files begin with: `.` or `.jfs.`."""
     hide_internal: bool = False
@@ -95,15 +95,16 @@ class Running:
         self.volume.close()
 
 
-def start(plan: Plan, say: Say, clock: Clock | None = None) -> Running:
+def start(plan: Plan, say: Say, *, clock: Clock | None = None, default_cache: str | None = None) -> Running:
     """Mount and serve on threads. Raises SettingError or FsError for what cannot be mounted, in one line."""
     clock = clock or SystemClock()
     mountpoint = ready(plan.mountpoint)
-    read_only = plan.options.read_only
-    store = msgspec.structs.replace(plan.store, read_only=read_only, place=str(mountpoint))
-    volume = open_volume(plan.volume, options=store, clock=clock)
+    options = Options(cache_dir=default_cache, place=str(mountpoint), whole="auto")
+    volume = open_volume(plan.volume, options=options, clock=clock, **plan.asked)
+    read_only = plan.options.read_only or volume.options.read_only
+    own = msgspec.structs.replace(plan.options, read_only=read_only)
     try:
-        return _serve(volume, msgspec.structs.replace(plan, mountpoint=mountpoint), say, clock)
+        return _serve(volume, msgspec.structs.replace(plan, mountpoint=mountpoint, options=own), say, clock)
     except BaseException:
         volume.close()
         raise
@@ -198,7 +199,7 @@ def _transport(
 
         try:
             return session.serve(operations, mountpoint, options), "kernel"
-        except (FsError, OSError, StoreError) as error:
+        except (SettingError, OSError, StoreError) as error:
             if wanted == "kernel" or not _can_pyfuse3():
                 raise
             say(f"the kernel transport does not work here ({error}); trying pyfuse3")
