@@ -8,12 +8,13 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Self, TypedDict, Unpack
+from typing import Any, Final, Literal, Self, TypedDict, Unpack
 
 import msgspec
 
 from fscore.blocks.cache.api import BlockCache
 from fscore.blocks.cache.memory import MemoryCache
+from fscore.blocks.cache.whole.cache import WholeCache
 from fscore.blocks.store import BlockStore
 from fscore.domain.caller import Caller
 from fscore.domain.connection import parse_connection
@@ -66,6 +67,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """What other clients see as this one's place: a mount tells its directory."""
     bucket: str | None = None
     """Where the objects are for this process, when that is not where the setting says."""
+    whole: Literal["off", "auto", "immutable", "all"] = "off"
+    """Which files the cache directory keeps whole, for the kernel to read by itself. `auto`: immutable ones, and none
+    of an encrypted volume, for a whole file is plain bytes."""
     heartbeat_s: float = 12.0
     cache_s: float = 1.0
     """How long entries and attributes that this process saw are believed; peers' changes show that much later."""
@@ -95,6 +99,7 @@ class OptionChanges(TypedDict, total=False):
     attempts: int
     place: str
     bucket: str | None
+    whole: Literal["off", "auto", "immutable", "all"]
     heartbeat_s: float
     cache_s: float
     background: bool
@@ -270,12 +275,13 @@ def _assemble(url: str, meta: MetaService, override: ObjectStore | None, clock: 
     setting = meta.setting.with_plain_secrets()
     metrics = Metrics()
     objects = stack_store(setting, override, clock, options, metrics)
+    cache, whole = _caches(setting, options, clock, metrics)
     blocks = BlockStore(
         objects,
         block_size=setting.block_size,
         compression=setting.compression,
         hash_prefix=setting.hash_prefix,
-        cache=_cache(setting, options, metrics),
+        cache=cache,
         upload_threads=options.upload_threads,
         fetch_threads=options.fetch_threads,
         metrics=metrics,
@@ -288,8 +294,9 @@ def _assemble(url: str, meta: MetaService, override: ObjectStore | None, clock: 
         attr_ttl_s=options.cache_s,
         background=options.background,
         compact=options.compact,
+        whole="immutable" if options.whole == "auto" else options.whole,
     )
-    return Volume(url, meta, blocks, Vfs(meta, blocks, clock, vfs_options), options)
+    return Volume(url, meta, blocks, Vfs(meta, blocks, clock, vfs_options, whole), options)
 
 
 def stack_store(
@@ -317,15 +324,19 @@ def stack_store(
     return Prefixed(store, f"{setting.name}/")
 
 
-def _cache(setting: Setting, options: Options, metrics: Metrics) -> BlockCache:
+def _caches(setting: Setting, options: Options, clock: Clock, metrics: Metrics) -> tuple[BlockCache, WholeCache | None]:
+    """The cache of blocks, and the one of whole files where they are wanted: on one disk, of one budget."""
     memory = MemoryCache(options.memory_cache, metrics)
     directory = options.cache_dir or os.environ.get(CACHE_ENV)
     if not directory:
-        return memory
+        return memory, None
     from fscore.blocks.cache.disk import DiskCache
     from fscore.blocks.cache.tiers import Tiers
 
     disk = DiskCache(
         directory, setting.uuid, limit=options.cache_size, free_ratio=options.free_space_ratio, metrics=metrics
     )
-    return Tiers(memory, disk)
+    tiers = Tiers(memory, disk)
+    if options.whole == "off" or (options.whole == "auto" and setting.encrypt_key):
+        return tiers, None
+    return tiers, WholeCache(disk.home, disk.shelf, threads=options.fetch_threads, clock=clock, metrics=metrics)

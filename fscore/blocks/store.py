@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -139,6 +140,20 @@ class BlockStore:
         if error is not None:
             raise error
 
+    def load(self, slice_id: int, size: int, off: int, buffer: memoryview) -> None:
+        """As read_into, one block after the other and by whole blocks only, which are checked as parts cannot be.
+
+        A block that `buffer` takes whole is not kept in the cache: the caller keeps it.
+        """
+        start = 0
+        for index, pos, n in by_block(off, len(buffer), self.block_size):
+            key, whole = self._key(slice_id, size, index), block_length(size, index, self.block_size)
+            target = buffer[start : start + n]
+            start += n
+            if not self.cache.get_into(key, pos, target):
+                block = self._flights.do(key, partial(self._load, key, whole, keep=n < whole))
+                target[:] = memoryview(block)[pos : pos + n]
+
     def peek(self, slice_id: int, size: int, off: int, length: int) -> Buffer | None:
         """As read, from caches that answer without waiting; None when one of the blocks would have to be waited for."""
         if off + length > size:
@@ -258,7 +273,7 @@ class BlockStore:
     def _fetch(self, key: str, whole: int) -> bytes:
         return self._flights.do(key, lambda: self._load(key, whole))
 
-    def _load(self, key: str, whole: int) -> bytes:
+    def _load(self, key: str, whole: int, *, keep: bool = True) -> bytes:
         with self.metrics.timed("blocks.fetch"):
             stored = self.objects.get(key)
             try:
@@ -266,7 +281,8 @@ class BlockStore:
             except CorruptError as error:
                 raise self._corrupt(key, str(error)) from error
         self.metrics.add("blocks.fetch.bytes", whole)
-        self.cache.put(key, block)
+        if keep:
+            self.cache.put(key, block)
         return block
 
     def _corrupt(self, key: str, why: str) -> CorruptError:

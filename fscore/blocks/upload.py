@@ -88,6 +88,7 @@ class SliceWriter:
         self._pool = pool
         self._budget = budget
         self._buffer: bytearray | None = None
+        self._view: memoryview | None = None
         self._filled = 0
         self._index = 0
         self._uploads: list[Future[None]] = []
@@ -116,12 +117,37 @@ class SliceWriter:
                 continue
             pos += self._fill(view[pos:])
 
-    def seal(self) -> None:
-        """Nothing follows: the last block goes up, too, without waiting for it. Then `finish` or `abort`."""
-        if not self._ended:
-            self._ended = True
-            if self._filled:
-                self._flush()
+    @property
+    def held_from(self) -> int:
+        """Where the bytes begin that have not gone up yet: from there to the end `patch` may change them."""
+        return self._index * self._block_size
+
+    def patch(self, off: int, data: Buffer) -> None:
+        """Put other bytes in the place of some that were written and are still held."""
+        view = as_view(data)
+        at = off - self.held_from
+        if self._ended or at < 0 or at + len(view) > self._filled:
+            raise Invalid(f"slice {self.slice_id} holds no {len(view)} bytes at {off} any more")
+        assert self._view is not None  # something is filled
+        self._view[at : at + len(view)] = view
+
+    def seal(self, last: Buffer = b"") -> None:
+        """Nothing follows: the last block goes up, too, without waiting for it. Then `finish` or `abort`.
+
+        `last` is the last block's bytes, which the caller never changes again; without a copy, if nothing is held.
+        """
+        if self._ended:
+            return
+        if self._filled or len(last) > self._block_size:
+            self.write(last, owned=True)
+            last = b""
+        self._ended = True
+        if self._filled:
+            self._flush()
+        elif last:
+            view = as_view(last)
+            self.size += len(view)
+            self._send(view, None)
 
     def finish(self) -> int:
         """Wait until every block is durable; the slice's size. Raises the first upload's error."""
@@ -145,10 +171,11 @@ class SliceWriter:
             self._remove(key)
 
     def _fill(self, view: memoryview) -> int:
-        if self._buffer is None:
+        if self._view is None:
             self._buffer = self._budget.borrow()
+            self._view = memoryview(self._buffer)
         n = min(self._block_size - self._filled, len(view))
-        self._buffer[self._filled : self._filled + n] = view[:n]
+        self._view[self._filled : self._filled + n] = view[:n]  # a bytearray would take a copy of the view first
         self._filled += n
         self.size += n
         if self._filled == self._block_size:
@@ -156,10 +183,10 @@ class SliceWriter:
         return n
 
     def _flush(self) -> None:
-        buffer, filled = self._buffer, self._filled
-        assert buffer is not None  # only called when something was filled
-        self._buffer, self._filled = None, 0
-        self._send(memoryview(buffer)[:filled], buffer)
+        buffer, view, filled = self._buffer, self._view, self._filled
+        assert view is not None  # only called when something was filled
+        self._buffer, self._view, self._filled = None, None, 0
+        self._send(view if filled == len(view) else view[:filled], buffer)
 
     def _send(self, block: memoryview, buffer: bytearray | None) -> None:
         key = block_key(self.slice_id, self._index, len(block), hash_prefix=self._hash_prefix)
@@ -185,7 +212,7 @@ class SliceWriter:
     def _drop_buffer(self) -> None:
         assert self._buffer is not None
         self._budget.hand_back(self._buffer)
-        self._buffer = None
+        self._buffer = self._view = None
 
     def _await(self, upload: Future[None]) -> None:
         if upload.cancelled():

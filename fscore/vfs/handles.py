@@ -19,13 +19,15 @@ ACCESS: Final = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
 class OpenFile:
     """What all handles of an inode share."""
 
-    __slots__ = ("handles", "ino", "reader", "writer")
+    __slots__ = ("handles", "ino", "reader", "tried_whole", "writer")
 
     def __init__(self, ino: int, reader: FileReader) -> None:
         self.ino = ino
         self.reader = reader
         self.writer: FileWriter | None = None
         self.handles = 0
+        self.tried_whole = False
+        """Whether the filling of a whole file was begun, or refused, since it was opened."""
 
     def length(self) -> int:
         """The file's length, with what this process has written and not committed yet."""

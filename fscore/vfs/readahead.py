@@ -10,19 +10,22 @@ START: Final = 1 << 20
 class ReadAhead:
     """Watches the requests of one handle. Sequential ones open a window that doubles up to `limit` bytes."""
 
-    __slots__ = ("_ahead", "_limit", "_next", "_window")
+    __slots__ = ("_ahead", "_limit", "_next", "_window", "run")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._next = -1
         self._ahead = 0
         self._window = 0
+        self.run = 0
+        """Bytes that were asked for in sequence, up to the last request."""
 
     def plan(self, offset: int, length: int) -> tuple[int, int] | None:
         """The (offset, length) to prefetch after this request, or None."""
         end = offset + length
         sequential = offset == self._next
         self._next = end
+        self.run = self.run + length if sequential else length
         if not sequential or self._limit <= 0:
             self._window = 0
             self._ahead = end

@@ -12,11 +12,11 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from fscore.blocks.store import BlockStore
 from fscore.domain.attr import Attr
-from fscore.domain.errors import CorruptError, NotFound
+from fscore.domain.errors import CorruptError, NotFound, StoreError
 from fscore.domain.geometry import by_chunk
 from fscore.domain.slices import SliceRecord, clip, overlay
 from fscore.meta.service import MetaService
@@ -35,6 +35,25 @@ MAX_VIEWS: Final = 4096
 
 PARALLEL_FROM: Final = 256 << 10
 """Reads of several pieces at least this long fetch the pieces in parallel."""
+
+
+class Local(Protocol):
+    """The bytes of a file as it is now, in a local file that may still be filling. Ranges lie inside the file.
+
+    OSError and StoreError mean: ask the blocks.
+    """
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Bytes of a range."""
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill `buffer`."""
+
+    def peek(self, offset: int, length: int) -> Buffer | None:
+        """Bytes of a range, if no disk or store has to be waited for."""
+
+    def prefetch(self, offset: int, length: int) -> None:
+        """Bring a range here in the background."""
 
 
 class FileReader:
@@ -63,6 +82,7 @@ class FileReader:
         self._attr = attr
         self._fresh_until = 0.0
         self._epoch = 0
+        self._local: Local | None = None
         self._seen: Callable[[int, int, int, int], None] = lambda *_: None
         self.update(attr)
 
@@ -113,6 +133,12 @@ class FileReader:
         length = min(length, self._attr.length - offset)
         if length <= 0:
             return b""
+        local = self._local
+        if local is not None:
+            try:
+                return local.read(offset, length)
+            except (OSError, StoreError):
+                self._use_no_more(local)
         pieces = self.pieces(offset, length)
         if len(pieces) == 1 and pieces[0].id:
             piece = pieces[0]
@@ -129,6 +155,13 @@ class FileReader:
         count = min(len(buffer), self._attr.length - offset)
         if count <= 0:
             return 0
+        local = self._local
+        if local is not None:
+            try:
+                local.read_into(offset, buffer[:count])
+                return count
+            except (OSError, StoreError):
+                self._use_no_more(local)
         try:
             self._fill(offset, buffer[:count])
         except NotFound:
@@ -142,6 +175,9 @@ class FileReader:
         length = min(length, self._attr.length - offset)
         if length <= 0:
             return b""
+        local = self._local
+        if local is not None:
+            return local.peek(offset, length)
         parts: list[Buffer] = []
         for index, pos, part in by_chunk(offset, length):
             view = self._views.get(index)
@@ -169,9 +205,31 @@ class FileReader:
         length = min(length, self._attr.length - offset)
         if length <= 0:
             return
+        local = self._local
+        if local is not None:
+            local.prefetch(offset, length)
+            return
         for piece in self.pieces(offset, length):
             if piece.id:
                 self._blocks.prefetch(piece.id, piece.size, piece.off, piece.length)
+
+    def use(self, local: Local | None, attr: Attr) -> bool:
+        """Read through a local file from now on, if the attributes it was made for still hold; whether they do."""
+        with self._lock:
+            if (attr.mtime_ns, attr.length) != (self._attr.mtime_ns, self._attr.length):
+                return False
+            self._local = local
+            return True
+
+    @property
+    def local(self) -> Local | None:
+        """What the bytes come from instead of blocks, if anything."""
+        return self._local
+
+    def _use_no_more(self, local: Local) -> None:
+        with self._lock:
+            if self._local is local:
+                self._local = None
 
     def _revalidate(self) -> None:
         if self._clock.monotonic() >= self._fresh_until:
@@ -179,6 +237,7 @@ class FileReader:
 
     def _drop(self) -> None:
         self._views.clear()
+        self._local = None
         self._epoch += 1
 
     def _view(self, index: int) -> list[SliceRecord]:

@@ -10,6 +10,8 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from fscore.blocks.cache.whole.cache import WholeCache
+from fscore.blocks.cache.whole.file import WholeFile
 from fscore.blocks.store import BlockStore
 from fscore.domain.attr import Attr
 from fscore.domain.caller import Caller
@@ -27,6 +29,7 @@ from fscore.vfs.compose import Composed, Composer, InodePiece, SharedPiece
 from fscore.vfs.handles import ACCESS, Handle, Handles, OpenFile
 from fscore.vfs.readahead import ReadAhead
 from fscore.vfs.reader import ATTR_TTL, FileReader
+from fscore.vfs.whole import Policy, WholeFiles
 from fscore.vfs.writer import FileWriter
 
 T = TypeVar("T")
@@ -50,12 +53,21 @@ class VfsOptions(msgspec.Struct, frozen=True, kw_only=True):
     background: bool = True
     """Whether idle files are flushed, chunks compacted and dead slices deleted by threads of their own."""
     compact: Thresholds = Thresholds()
+    whole: Policy = "off"
+    """Which files are kept whole in the local cache, when there is one that can."""
 
 
 class Vfs:
     """Open files of one volume in this process. Thread-safe."""
 
-    def __init__(self, meta: MetaService, blocks: BlockStore, clock: Clock, options: VfsOptions) -> None:
+    def __init__(
+        self,
+        meta: MetaService,
+        blocks: BlockStore,
+        clock: Clock,
+        options: VfsOptions,
+        whole: WholeCache | None = None,
+    ) -> None:
         self.meta: Final = meta
         self.blocks: Final = blocks
         self._clock = clock
@@ -63,6 +75,7 @@ class Vfs:
         self._handles = Handles()
         self._budget = Budget(options.buffer_size)
         self._pool = Pool("vfs", options.read_threads)
+        self.wholes: Final = WholeFiles(meta, blocks, whole, options.whole, self._pool)
         self._collector = Collector(meta, blocks, self._pool, clock)
         background = options.background and not options.read_only
         self._compactor = Compactor(meta, blocks, options.compact, self._recut, background=background)
@@ -118,7 +131,13 @@ class Vfs:
             ahead = handle.ahead.plan(offset, len(data))
             if ahead is not None:
                 self._pool.submit(handle.file.reader.prefetch, *ahead)
+            self.wholes.was_read(handle)
         return data
+
+    def whole(self, ino: int) -> WholeFile | None:
+        """The bytes of an open file as it is now, whole in a local file, if they lie there. Looks on the disk."""
+        file = self._handles.file(ino)
+        return None if file is None else self.wholes.open(file)
 
     def read_into(self, fh: int, offset: int, buffer: memoryview) -> int:
         """Fill a buffer from `offset`; returns the bytes read, fewer at the end of the file."""
@@ -179,6 +198,8 @@ class Vfs:
                 writer.flush()
         finally:
             handle, last = self._handles.remove(fh)
+            if last:
+                self.wholes.closed(handle.file)
             if last and handle.file.writer is not None:
                 handle.file.writer.discard()
             self.meta.close_file(handle.file.ino)
@@ -299,6 +320,7 @@ class Vfs:
             with suppress(FsError, StoreError):  # what is left is any other client's to delete
                 self._collector.finish(FINISH_S)
         self._pool.close()
+        self.wholes.close()
         if first is not None:
             raise first
 
@@ -313,7 +335,10 @@ class Vfs:
             file = OpenFile(ino, reader)
         else:
             file.reader.update(attr)
-        return self._handles.add(who, file, flags, ReadAhead(self._options.read_ahead))
+        handle = self._handles.add(who, file, flags, ReadAhead(self._options.read_ahead))
+        if not handle.writable:
+            self.wholes.opened(handle.file)
+        return handle
 
     def _writable(self, fh: int) -> Handle:
         handle = self._handles.get(fh)
@@ -362,6 +387,7 @@ class Vfs:
         ahead = handle.ahead.plan(offset, count)
         if ahead is not None and count:
             handle.file.reader.prefetch(*ahead)
+        self.wholes.was_read(handle)
 
     def _writer(self, file: OpenFile) -> FileWriter:
         if file.writer is None:

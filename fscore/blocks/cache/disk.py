@@ -58,9 +58,11 @@ class DiskCache:
         self._pool = Pool("cache-index", 1)
         self._scanned = threading.Event()
         self._scan_due = float("-inf")
-        home = f"{directory.rstrip('/')}/{uuid}"
-        _claim(home)
-        self.shelf: Final = Shelf(home, limit=limit, free_ratio=free_ratio, clock=self._clock, metrics=self._metrics)
+        self.home: Final = f"{directory.rstrip('/')}/{uuid}"
+        _claim(self.home)
+        self.shelf: Final = Shelf(
+            self.home, limit=limit, free_ratio=free_ratio, clock=self._clock, metrics=self._metrics
+        )
 
     @property
     def used(self) -> int:

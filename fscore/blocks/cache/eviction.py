@@ -38,7 +38,7 @@ class Shelf:
         self._free_ratio = free_ratio
         self._clock = clock
         self._metrics = metrics
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may unpin while this thread is inside
         self._index: OrderedDict[str, Kept] = OrderedDict()
         self._pins: Counter[str] = Counter()
         self._used = 0
