@@ -9,7 +9,7 @@ from fscore.domain.errors import SettingError
 from fscore.meta.engine import MetaEngine
 from fscore.meta.engines.memory.engine import MemoryEngine
 
-SCHEMES: Final = ("redis", "rediss", "unix", "sqlite3", "memory")
+SCHEMES: Final = ("redis", "rediss", "unix", "postgres", "mysql", "sqlite3", "memory")
 
 _memory: Final[dict[str, MemoryEngine]] = {}
 _lock: Final = threading.Lock()
@@ -30,7 +30,7 @@ def open_engine(url: str) -> MetaEngine:
         from fscore.meta.engines.redis.engine import open_redis
 
         return open_redis(url)
-    if scheme == "sqlite3":
+    if scheme in {"sqlite3", "postgres", "mysql"}:
         from fscore.meta.engines.sql.engine import open_sql
 
         return open_sql(url)

@@ -16,7 +16,8 @@ from fscore.domain.attr import Attr, Kind
 from fscore.domain.errors import CorruptError, SettingError, UnavailableError
 from fscore.domain.slices import SliceRecord, pack
 from fscore.meta.engines.sql.connections import Connections
-from fscore.meta.engines.sql.dialects import Place, Sqlite
+from fscore.meta.engines.sql.dialects import Sqlite
+from fscore.meta.engines.sql.places import FilePlace
 from fscore.meta.engines.sql.engine import PATIENCE_S, SqlEngine, open_sql
 from fscore.meta.records import Counter, Edge, Session
 from fscore.meta.txn import MetaTxn
@@ -180,7 +181,7 @@ def test_a_lock_of_another_client_is_waited_for(engine: SqlEngine, path: Path, r
                 raw.execute("COMMIT")
 
     clock = Releasing()
-    patient = SqlEngine(Waiting(), Place(f"sqlite3://{path}"), clock=clock, rng=random.Random(1))
+    patient = SqlEngine(Waiting(), FilePlace(f"sqlite3://{path}"), clock=clock, rng=random.Random(1))
     raw.execute("BEGIN IMMEDIATE")
     patient.transact(lambda t: t.put_edge(1, b"a", Edge(Kind.FILE, 2)))
     assert len(clock.slept) == 5
@@ -191,7 +192,7 @@ def test_a_lock_of_another_client_is_waited_for(engine: SqlEngine, path: Path, r
 
 def test_a_lock_that_is_never_released(engine: SqlEngine, path: Path, raw: sqlite3.Connection) -> None:
     clock = FakeClock()
-    patient = SqlEngine(Waiting(), Place(f"sqlite3://{path}"), clock=clock, rng=random.Random(1))
+    patient = SqlEngine(Waiting(), FilePlace(f"sqlite3://{path}"), clock=clock, rng=random.Random(1))
     raw.execute("BEGIN IMMEDIATE")
     with pytest.raises(UnavailableError, match="no turn"):
         patient.transact(lambda t: t.put_edge(1, b"a", Edge(Kind.FILE, 2)))
@@ -250,7 +251,7 @@ def test_a_relative_path_and_a_durability_of_choice(tmp_path: Path, monkeypatch:
     engine.init_volume(b"{}", {1: ROOT_ATTR})
     engine.close()
     assert (tmp_path / "my meta.db").exists()
-    links = Connections(Sqlite(), Place("sqlite3://my meta.db?synchronous=full"))
+    links = Connections(Sqlite(), FilePlace("sqlite3://my meta.db?synchronous=full"))
     with links.reader() as link:
         assert link.one("PRAGMA synchronous") == (2,)
         assert link.one("PRAGMA journal_mode") == (b"wal",)

@@ -111,7 +111,7 @@ class Dialect(ABC):
     def now_us(self, link: Link) -> int | None:
         """Unix microseconds of the server; None when there is no server but this machine."""
 
-    def harden(self, link: Link) -> None:
+    def harden(self, link: Link) -> None:  # noqa: B027 - most databases need nothing
         """Make what is committed survive a power cut, where commits alone do not."""
 
     @abstractmethod

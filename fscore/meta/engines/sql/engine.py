@@ -18,12 +18,12 @@ from fscore.domain.errors import ConflictError, SettingError, TransientError, Un
 from fscore.domain.quota import Quota, QuotaKey, QuotaKind
 from fscore.domain.slices import SliceRecord
 from fscore.meta.engine import MetaEngine
-from fscore.meta.engines.sql import chores, quotas, scans
-from fscore.meta.engines.sql.connections import Connections, Link, Row
+from fscore.meta.engines.sql import acls, chores, quotas, scans
+from fscore.meta.engines.sql.connections import Connection, Connections, Link, Row
 from fscore.meta.engines.sql.dialects import Dialect, Sqlite
 from fscore.meta.engines.sql.places import Place
 from fscore.meta.engines.sql.rows import attr_of, edge_of, records_of, unpack_pairs
-from fscore.meta.engines.sql.statements import Statements, create_all, statements
+from fscore.meta.engines.sql.statements import create_all, statements
 from fscore.meta.engines.sql.txn import SqlTxn, SqlView
 from fscore.meta.records import Counter, DirStat, Edge, Session
 from fscore.meta.txn import MetaTxn, MetaView
@@ -31,7 +31,6 @@ from fscore.runtime.clock import Clock, SystemClock
 
 T = TypeVar("T")
 
-DIALECTS: Final[Mapping[str, Dialect]] = {"sqlite3": Sqlite()}
 PATIENCE_S: Final = 30.0
 FIRST_WAIT_S: Final = 0.002
 LONGEST_WAIT_S: Final = 0.25
@@ -50,9 +49,12 @@ class SqlEngine(MetaEngine):
         self._place = place
         self._clock = clock or SystemClock()
         self._rng = rng or random.Random()  # noqa: S311 - spreads waits, keeps no secret
-        self._links = Connections(dialect, place)
+        self._links = self._connections(dialect, place)
         self._unflushed = False
         self._sql = statements(dialect, place.table_prefix)
+
+    def _connections(self, dialect: Dialect, place: Place) -> Connections:
+        return Connections(dialect, place)
 
     @property
     def name(self) -> str:
@@ -70,7 +72,10 @@ class SqlEngine(MetaEngine):
 
     def view(self) -> AbstractContextManager[MetaView]:
         """Reads, each of what is committed at that moment."""
-        return _Viewing(self._links, self._sql)
+        return _Viewing(self._links, self._view_of)
+
+    def _view_of(self, link: Connection) -> MetaView:
+        return SqlView(link, self._sql)
 
     def scan_dir(self, ino: int, *, attrs: bool, batch: int = 4096) -> Iterator[list[Entry]]:
         """Entries by name, a page at a time."""
@@ -97,8 +102,7 @@ class SqlEngine(MetaEngine):
         """Make the tables that are missing, then everything a new volume has."""
         link = self._links.make()
         try:
-            for ddl in create_all(self._sql.tables, self._dialect):
-                link.run(ddl)
+            create_all(link, self._sql.tables, self._dialect)
         except Exception as error:  # noqa: BLE001 - translated or raised as it is
             self._raise(error)
         finally:
@@ -118,7 +122,8 @@ class SqlEngine(MetaEngine):
 
     def server_time(self) -> float:
         """Unix seconds; a file has no server but this machine."""
-        return self._clock.now_ns() / 1e9
+        now_us = self._read(self._dialect.now_us)
+        return self._clock.now_ns() / 1e9 if now_us is None else now_us / 1e6
 
     def put_session(self, session: Session) -> None:
         """Insert a session, or put off its expiry."""
@@ -155,6 +160,19 @@ class SqlEngine(MetaEngine):
         """Every quota record of these kinds."""
         return self._read(lambda link: quotas.load(link, self._sql.quotas, kinds))
 
+    def scan_log(self) -> Iterator[tuple[int, bytes]]:
+        """Rows of the change log, oldest first."""
+        yield from map(_pair, self._pages(self._sql.quotas.scan_log))
+
+    def count_log(self) -> int:
+        """Rows of the change log."""
+        row = self._read(lambda link: link.one(self._sql.quotas.count_log))
+        return 0 if row is None else int(row[0])
+
+    def trim_log(self, version: int) -> None:
+        """Delete the oldest rows."""
+        self._write(lambda link: link.run(self._sql.quotas.trim_log, (version,)))
+
     def take_dead(self, limit: int = 1000) -> list[tuple[int, int]]:
         """Slices with refs <= 0."""
         return self._read(lambda link: [(id_, size) for id_, size in link.all(self._sql.dead_slices, (limit,))])
@@ -186,6 +204,14 @@ class SqlEngine(MetaEngine):
     def claim_job(self, gate: str, now_s: int, window_s: int) -> bool:
         """Take the turn when the last one is longer ago than the window."""
         return self._write(lambda link: chores.claim_job(link, self._sql, gate, now_s, window_s))
+
+    def acls(self) -> dict[int, bytes]:
+        """Every ACL rule."""
+        return self._read(lambda link: acls.acls(link, self._sql.acls))
+
+    def add_acl(self, rule: bytes) -> int:
+        """Store an ACL rule."""
+        return self._write(lambda link: acls.add_acl(link, self._sql.acls, rule))
 
     def used_features(self) -> frozenset[str]:
         """Features with a row in their table."""
@@ -241,7 +267,7 @@ class SqlEngine(MetaEngine):
         """Make what was committed since the last flush durable. Usage is not held back: its transaction charges it."""
         if self._unflushed:
             self._unflushed = False
-            self._read(lambda link: self._dialect.harden(link))
+            self._read(self._dialect.harden)
 
     def close(self) -> None:
         """Close the connections."""
@@ -256,15 +282,25 @@ class SqlEngine(MetaEngine):
                 return
             after = page[-1][0]
 
-    def _write(self, work: Callable[[Link], T]) -> T:
+    def _write(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in a transaction, statement by statement."""
+
+        def attempt(link: Connection) -> T:
+            link.begin()
+            result = work(link)
+            link.commit()
+            return result
+
+        return self._attempts(attempt)
+
+    def _attempts(self, attempt: Callable[[Connection], T]) -> T:
+        """What an attempt over a writer's link returns; it is made again when it lost a race or the connection."""
         deadline: float | None = None
         wait = FIRST_WAIT_S
         while True:
             try:
                 with self._links.writer() as link:
-                    link.begin()
-                    result = work(link)
-                    link.commit()
+                    result = attempt(link)
                     self._unflushed = True
                     return result
             except Exception as error:
@@ -297,15 +333,15 @@ class SqlEngine(MetaEngine):
 class _Viewing:
     """A view and the link below it, for the time of a `with`."""
 
-    __slots__ = ("_link", "_links", "_sql")
+    __slots__ = ("_link", "_links", "_view")
 
-    def __init__(self, links: Connections, sql: Statements) -> None:
+    def __init__(self, links: Connections, view: Callable[[Connection], MetaView]) -> None:
         self._links = links
-        self._sql = sql
+        self._view = view
 
     def __enter__(self) -> MetaView:
         self._link = self._links.take()
-        return SqlView(self._link, self._sql)
+        return self._view(self._link)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -325,6 +361,10 @@ def _raise(cause: Exception, error: Exception) -> NoReturn:
     raise cause from error
 
 
+def _pair(row: Row) -> tuple[int, bytes]:
+    return row[0], row[1]
+
+
 def _two(row: Row) -> tuple[int, int]:
     return row[0], row[1]
 
@@ -334,9 +374,11 @@ def _three(row: Row) -> tuple[int, int, int]:
 
 
 def open_sql(url: str) -> SqlEngine:
-    """The engine behind a SQL META-URL: `sqlite3:///absolute/path.db` or `sqlite3://relative.db`."""
+    """The engine behind a SQL META-URL; see `places`. Drivers of servers are imported when one is asked for."""
     scheme = url.partition("://")[0]
-    if scheme not in DIALECTS:
-        raise SettingError(f"no SQL engine for {scheme}://; there are {', '.join(sorted(DIALECTS))}")
-    dialect = DIALECTS[scheme]
-    return SqlEngine(dialect, dialect.place(url))
+    if scheme == "sqlite3":
+        dialect = Sqlite()
+        return SqlEngine(dialect, dialect.place(url))
+    from fscore.meta.engines.sql.server_engine import open_server
+
+    return open_server(url)

@@ -10,7 +10,7 @@ from fscore.domain.locks import LockKind, Ranges, parse
 from fscore.meta.records import LockOwner
 
 if TYPE_CHECKING:
-    from fscore.meta.engines.sql.statements import Statements
+    from fscore.meta.engines.sql.compiler import Compiler
 
 SHARED: Final = ord("R")
 EXCLUSIVE: Final = ord("W")
@@ -22,7 +22,7 @@ KEY: Final = ("inode", "sid", "owner")
 class LockStatements:
     """The statements about locks. `hold` locks the file's row: a lock's row may not be there to be locked yet."""
 
-    def __init__(self, sql: Statements) -> None:
+    def __init__(self, sql: Compiler) -> None:
         node, dialect = sql.tables.node, sql.dialect
         whole, ranges = sql.tables.flock, sql.tables.plock
         inode: sa.BindParameter[int] = sa.bindparam("p_inode")
@@ -33,15 +33,15 @@ class LockStatements:
         self.put_plock = _putting(sql, ranges, "records")
 
 
-def _reading(sql: Statements, table: sa.Table, value: sa.ColumnElement[object]) -> tuple[str, str]:
+def _reading(sql: Compiler, table: sa.Table, value: sa.ColumnElement[object]) -> tuple[str, str]:
     """Select by inode, delete by key."""
     names: list[sa.BindParameter[int]] = [sa.bindparam(f"p_{name}") for name in KEY]
     here = [table.c[name] == parameter for name, parameter in zip(KEY, names, strict=True)]
-    query = sa.select(table.c.sid, table.c.owner, value).where(here[0])
+    query = sa.select(table.c.sid, table.c.owner, value).where(here[0]).order_by(table.c.sid, table.c.owner)
     return sql.compiled(query, "inode"), sql.compiled(sa.delete(table).where(*here), *KEY)
 
 
-def _putting(sql: Statements, table: sa.Table, column: str) -> str:
+def _putting(sql: Compiler, table: sa.Table, column: str) -> str:
     names = (*KEY, column)
     values = {name: sa.bindparam(f"p_{name}", type_=table.c[name].type) for name in names}
     return sql.compiled(sql.dialect.upsert(sql.dialect.insert(table).values(values), KEY, (column,)), *names)

@@ -62,8 +62,8 @@ class PostgresPlace(Place):
         name, _, password = user.partition(":")
         host, port = _split_hosts(hosts)
         given = {"user": name, "password": password, "host": host, "port": port, "dbname": database}
-        self.parameters: Final = {key: urllib.parse.unquote(value) for key, value in given.items() if value}
-        self.parameters |= self.options
+        self.parameters = {key: urllib.parse.unquote(value) for key, value in given.items() if value}
+        self.parameters.update(self.options)
         self.schema: Final = self.parameters.pop("search_path", "")
         if "," in self.schema:
             raise SettingError(f"search_path={self.schema}: one schema only, as the official client has it")

@@ -11,7 +11,7 @@ from fscore.domain.quota import Quota, QuotaKey, QuotaKind
 from fscore.meta.engines.sql.connections import Link
 
 if TYPE_CHECKING:
-    from fscore.meta.engines.sql.statements import Statements
+    from fscore.meta.engines.sql.compiler import Compiler
 
 NUMBERS: Final = ("max_space", "max_inodes", "used_space", "used_inodes")
 
@@ -19,13 +19,16 @@ NUMBERS: Final = ("max_space", "max_inodes", "used_space", "used_inodes")
 class QuotaStatements:
     """The statements about quotas; those of users and groups take the kind first."""
 
-    def __init__(self, sql: Statements) -> None:
+    def __init__(self, sql: Compiler) -> None:
         self.directory = QuotaTable(sql, sql.tables.dir_quota, ("inode",))
         self.owner = QuotaTable(sql, sql.tables.user_group_quota, ("qtype", "qkey"))
         owners, stats, log = sql.tables.user_group_quota, sql.tables.dir_stats, sql.tables.change_log
         self.clear_owners = sql.compiled(sa.delete(owners))
         self.clear_dir_stats = sql.compiled(sa.delete(stats))
         entry: sa.BindParameter[str] = sa.bindparam("p_entry", type_=log.c.entry.type)
+        self.scan_log = sql.page(log.c.id, log.c.entry)
+        self.count_log = sql.compiled(sa.select(sa.func.count()).select_from(log))
+        self.trim_log = sql.compiled(sa.delete(log).where(log.c.id <= sa.bindparam("p_id")), "id")
         self.put_log = sql.compiled(sql.dialect.insert(log).values(entry=entry), "entry")
 
     def of(self, key: QuotaKey) -> tuple[QuotaTable, tuple[int, ...]]:
@@ -38,7 +41,7 @@ class QuotaStatements:
 class QuotaTable:
     """The statements about one of the two tables."""
 
-    def __init__(self, sql: Statements, table: sa.Table, key: tuple[str, ...]) -> None:
+    def __init__(self, sql: Compiler, table: sa.Table, key: tuple[str, ...]) -> None:
         here = [table.c[name] == sa.bindparam(f"p_{name}") for name in key]
         numbers = [table.c[name] for name in NUMBERS]
         columns = [table.c[name] for name in key]

@@ -81,7 +81,7 @@ class Answer(NamedTuple):
     """Rows of a query; of a change the number of rows that it matched."""
 
     rows: list[Row]
-    count: int
+    matched: int
 
 
 class Wire:
@@ -180,7 +180,7 @@ class ServerLink(Connection):
 
     def run(self, sql: str, args: Sequence[object] = ()) -> int:
         """Rows that the statement matched. Never sent twice."""
-        return self.ask([(sql, args)], repeat=False)[0].count
+        return self.ask([(sql, args)], repeat=False)[0].matched
 
     def ask(self, calls: Sequence[Call], *, repeat: bool = True) -> list[Answer]:
         """Run statements in one round trip."""
@@ -212,7 +212,7 @@ class ServerLink(Connection):
         """
         if must:
             answers = self.ask(calls)
-            if any(not answers[index].count for index in must):
+            if any(not answers[index].matched for index in must):
                 raise ConflictError("a row that was read is gone")
             calls = ()
         elif not self._begun:
@@ -308,19 +308,19 @@ class ServerConnections(Connections):
         wait = FIRST_WAIT_S
         while True:
             try:
-                link = self.dialect.connect(self.place, create=create)
+                return self._met_by(self.dialect.connect(self.place, create=create))
             except DatabaseError as error:
                 cause = self.dialect.translate(error, self.place)
                 temporary = error.fault is Fault.BUSY or (self._met and isinstance(cause, TransientError))
                 if not temporary or self._clock.monotonic() + wait > deadline:
                     raise _final(cause) from error
-            else:
-                break
             self._clock.sleep(wait)
             wait = min(wait * 2, LONGEST_WAIT_S)
-        self._met = True
+
+    def _met_by(self, link: Connection) -> Connection:
         assert isinstance(link, ServerLink)
         link.reopen = self._reopen
+        self._met = True
         return link
 
     def _reopen(self) -> Wire:

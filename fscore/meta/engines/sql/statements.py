@@ -7,11 +7,13 @@ A statement is the SQL text; its parameters are positional, in the order of the 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
+from fscore.meta.engines.sql.acls import AclStatements
+from fscore.meta.engines.sql.compiler import Compiler
+from fscore.meta.engines.sql.guards import GuardStatements
 from fscore.meta.engines.sql.locks import LockStatements
 from fscore.meta.engines.sql.quotas import QuotaStatements
 from fscore.meta.engines.sql.rows import NODE_COLUMNS
@@ -19,6 +21,7 @@ from fscore.meta.engines.sql.tables import FORMAT, Tables
 
 if TYPE_CHECKING:
     from fscore.meta.engines.sql.dialects import Dialect
+    from fscore.meta.engines.sql.links import Link
 
 EDGE_KEY: Final = ("parent", "name")
 ZERO: Final[sa.ColumnElement[int]] = sa.literal_column("0")
@@ -30,12 +33,11 @@ def p(name: str, kind: sa.types.TypeEngine[Any] | None = None) -> sa.BindParamet
     return sa.bindparam("p_" + name, type_=kind)
 
 
-class Statements:
+class Statements(Compiler):
     """The statements for one dialect and one set of tables. Attributes are SQL texts, made by groups below."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
-        self.tables = tables
-        self.dialect = dialect
+        super().__init__(tables, dialect)
         self._nodes()
         self._edges()
         self._chunks()
@@ -47,22 +49,16 @@ class Statements:
         self._stats()
         self._scans()
         self.locks = LockStatements(self)
+        self.acls = AclStatements(self)
         self.quotas = QuotaStatements(self)
+        self.guards = GuardStatements(self)
         self.update_node = functools.cache(self._update_node)
-
-    def compiled(self, construct: sa.sql.ClauseElement, *order: str) -> str:
-        """The text of a statement, whose parameters must stand in this order."""
-        made = construct.compile(dialect=self.dialect.sqlalchemy)
-        positions = tuple(name.removeprefix("p_") for name in getattr(made, "positiontup", None) or ())
-        if positions != order:
-            raise AssertionError(f"parameters {positions} of {made} are not {order}")
-        return str(made)
 
     def _insert(self, table: sa.Table, *columns: str, **fixed: object) -> Any:  # noqa: ANN401 - see dialects.Insert
         values: dict[str, object] = {name: p(name, table.c[name].type) for name in columns}
         return self.dialect.insert(table).values({**values, **fixed})
 
-    def _page(self, *columns: sa.ColumnElement[Any], where: sa.ColumnElement[bool] | None = None) -> str:
+    def page(self, *columns: sa.ColumnElement[Any], where: sa.ColumnElement[bool] | None = None) -> str:
         """A page of a scan: rows whose first column follows the parameter, in its order."""
         key = columns[0]
         query = sa.select(*columns).where(key > p("after")).order_by(key).limit(p("n")).offset(ZERO)
@@ -135,7 +131,7 @@ class Statements:
         self.chunk_indexes = self.compiled(
             sa.select(t.c.indx).where(between).order_by(t.c.indx), "inode", "first", "stop"
         )
-        self.scan_chunks = self._page(t.c.id, t.c.inode, t.c.indx, blob)
+        self.scan_chunks = self.page(t.c.id, t.c.inode, t.c.indx, blob)
 
     def _slices(self) -> None:
         t = self.tables.chunk_ref
@@ -147,7 +143,7 @@ class Statements:
         gone = t.c.refs <= ZERO
         self.dead_slices = self.compiled(sa.select(t.c.chunkid, t.c.size).where(gone).limit(p("n")).offset(ZERO), "n")
         self.forget_slice = self.compiled(sa.delete(t).where(here, gone), "id", "size")
-        self.scan_refs = self._page(t.c.chunkid, t.c.size, t.c.refs)
+        self.scan_refs = self.page(t.c.chunkid, t.c.size, t.c.refs)
 
     def _xattrs(self) -> None:
         link, t = self.tables.symlink, self.tables.xattr
@@ -250,7 +246,7 @@ class Statements:
         here = sa.and_(parked.c.chunkid == p("id"), parked.c.deleted == p("at"))
         self.get_delayed = self.compiled(self.dialect.for_update(sa.select(blob).where(here)), "id", "at")
         self.forget_delayed = self.compiled(sa.delete(parked).where(here), "id", "at")
-        self.all_delayed = self._page(parked.c.chunkid, blob)
+        self.all_delayed = self.page(parked.c.chunkid, blob)
         self.detach = self.compiled(
             self.dialect.upsert(self._insert(loose, "inode", "added"), ("inode",), ("added",)), "inode", "added"
         )
@@ -272,13 +268,13 @@ class Statements:
         self.del_dir_records = tuple(
             self.compiled(sa.delete(table).where(table.c.inode == p("inode")), "inode") for table in (t, quota)
         )
-        self.scan_dir_stats = self._page(t.c.inode, *stored)
+        self.scan_dir_stats = self.page(t.c.inode, *stored)
 
     def _scans(self) -> None:
         t, node, users = self.tables.edge, self.tables.node, self.tables.user_group_quota
-        self.scan_edges = self._page(t.c.id, t.c.parent, t.c.name, t.c.type, t.c.inode)
+        self.scan_edges = self.page(t.c.id, t.c.parent, t.c.name, t.c.type, t.c.inode)
         loose = sa.func.coalesce(node.c.parent, ZERO) == ZERO
-        self.scan_linked = self._page(node.c.inode, where=loose)
+        self.scan_linked = self.page(node.c.inode, where=loose)
         self.features = {
             "acl": self._any(self.tables.acl),
             "dir_quota": self._any(self.tables.dir_quota),
@@ -302,9 +298,12 @@ def statements(dialect: Dialect, prefix: str) -> Statements:
     return Statements(Tables(prefix), dialect)
 
 
-def create_all(tables: Tables, dialect: Dialect) -> Iterable[str]:
-    """The DDL that makes every missing table and index."""
+def create_all(link: Link, tables: Tables, dialect: Dialect) -> None:
+    """Make every missing table and index."""
     for table in tables.metadata.sorted_tables:
-        yield str(sa.schema.CreateTable(table, if_not_exists=True).compile(dialect=dialect.sqlalchemy))
+        if not dialect.columns(link, table.name):
+            link.run(str(sa.schema.CreateTable(table, if_not_exists=True).compile(dialect=dialect.sqlalchemy)))
+        known = dialect.indexes(link, table.name)
         for index in sorted(table.indexes, key=lambda index: str(index.name)):
-            yield str(sa.schema.CreateIndex(index, if_not_exists=True).compile(dialect=dialect.sqlalchemy))
+            if str(index.name) not in known:
+                link.run(str(sa.schema.CreateIndex(index).compile(dialect=dialect.sqlalchemy)))

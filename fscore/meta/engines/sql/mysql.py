@@ -1,0 +1,237 @@
+"""MySQL, MariaDB and what speaks their protocol, through PyMySQL: several statements in one packet.
+
+Transactions are READ COMMITTED: what a body read is compared under row locks at commit (`optimistic`). Tables that we
+make have a binary UTF-8 collation of their own, so that the database's default (latin1 or case-insensitive, often)
+does not govern names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import pymysql
+import sqlalchemy as sa
+from pymysql.constants import CLIENT
+from sqlalchemy.dialects.mysql import insert as mysql_insert
+from sqlalchemy.dialects.mysql.base import MySQLDialect
+
+from fscore.meta.engines.sql.dialects import Construct, Insert
+from fscore.meta.engines.sql.links import Call, Link
+from fscore.meta.engines.sql.packets import Channel, PacketError, render
+from fscore.meta.engines.sql.places import MysqlPlace, Place
+from fscore.meta.engines.sql.servers import Answer, DatabaseError, Fault, ServerDialect, Wire
+
+CONNECT_TIMEOUT_S: Final = 10
+CHARSET: Final = "utf8mb4"
+COLLATION: Final = "utf8mb4_bin"
+SESSION: Final[Sequence[Call]] = (
+    ("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", ()),
+    ("SET autocommit = 1, sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'", ()),
+)
+
+FAULTS: Final[Mapping[int, Fault]] = {
+    1205: Fault.RETRY,  # lock wait timeout
+    1213: Fault.RETRY,  # deadlock
+    1020: Fault.RETRY,  # MariaDB: record has changed since last read
+    3572: Fault.RETRY,
+    8002: Fault.RETRY,  # TiDB: write conflict
+    8022: Fault.RETRY,
+    8028: Fault.RETRY,  # TiDB: schema changed meanwhile
+    9007: Fault.RETRY,
+    1062: Fault.DUPLICATE,
+    1053: Fault.LOST,  # the server shuts down
+    1077: Fault.LOST,
+    1079: Fault.LOST,
+    1317: Fault.LOST,  # interrupted by KILL
+    1927: Fault.LOST,  # MariaDB: connection was killed
+    2006: Fault.LOST,
+    2013: Fault.LOST,
+    2014: Fault.LOST,
+    4031: Fault.LOST,
+    2002: Fault.UNREACHABLE,
+    2003: Fault.UNREACHABLE,
+    2005: Fault.UNREACHABLE,
+    1040: Fault.BUSY,
+    1203: Fault.BUSY,
+    1226: Fault.BUSY,
+    1044: Fault.REFUSED,
+    1045: Fault.REFUSED,
+    1142: Fault.REFUSED,
+    1290: Fault.REFUSED,  # read-only
+    1698: Fault.REFUSED,
+    1836: Fault.REFUSED,
+    1049: Fault.NO_DATABASE,
+    1146: Fault.NO_TABLE,
+    1054: Fault.NO_TABLE,
+    1264: Fault.RANGE,
+    1690: Fault.RANGE,
+    1366: Fault.TEXT,
+    1300: Fault.TEXT,
+    1406: Fault.LONG,
+    1021: Fault.FULL,
+    1114: Fault.FULL,
+    1034: Fault.CORRUPT,
+    1194: Fault.CORRUPT,
+}
+"""By error number (MySQL's and MariaDB's error references; 8xxx and 9xxx are TiDB's)."""
+
+
+class MysqlWire(Wire):
+    """One connection, made by PyMySQL; statements and answers go through `packets`."""
+
+    def __init__(self, **parameters: Any) -> None:  # noqa: ANN401 - PyMySQL's
+        try:
+            self._connection = pymysql.connect(**parameters)
+        except pymysql.MySQLError as error:
+            raise _sorted(error, Fault.UNREACHABLE) from error
+        self._channel = Channel(self._connection)
+
+    @property
+    def ident(self) -> int:
+        """The server's thread of this connection."""
+        return int(self._connection.thread_id())
+
+    def batch(self, calls: Sequence[Call]) -> list[Answer]:
+        """See `Wire`."""
+        try:
+            return [Answer(rows, count) for rows, count in self._channel.ask(render(calls), len(calls))]
+        except PacketError as error:
+            raise DatabaseError(FAULTS.get(error.number, Fault.OTHER), f"{error} ({error.number})") from error
+        except (OSError, EOFError) as error:
+            raise DatabaseError(Fault.LOST, f"the connection is lost: {error}") from error
+
+    def close(self) -> None:
+        """See `Wire`."""
+        self._channel.close()
+
+
+def _sorted(error: pymysql.MySQLError, other: Fault) -> DatabaseError:
+    number = error.args[0] if error.args and isinstance(error.args[0], int) else 0
+    return DatabaseError(FAULTS.get(number, other), f"{error.args[-1] if error.args else error} ({number})")
+
+
+class Mysql(ServerDialect):
+    """Spelling for MySQL 5.7 and MariaDB 10.3, and later."""
+
+    shared = " LOCK IN SHARE MODE"
+    exclusive = " FOR UPDATE"
+    begin: Sequence[Call] = (("START TRANSACTION", ()),)
+    snapshot: Sequence[Call] = (
+        ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", ()),
+        ("START TRANSACTION READ ONLY", ()),
+    )
+
+    def __init__(self) -> None:
+        self.sqlalchemy = MySQLDialect(paramstyle="format")
+
+    def place(self, url: str) -> MysqlPlace:
+        """A database, and who asks."""
+        return MysqlPlace(url)
+
+    def wire(self, place: Place, *, create: bool) -> Wire:
+        """Connect, and set the session up."""
+        assert isinstance(place, MysqlPlace)
+        where: dict[str, Any] = (
+            {"unix_socket": place.socket} if place.socket else {"host": place.host, "port": place.port}
+        )
+        wire = MysqlWire(
+            **where,
+            **_tls(place),
+            user=place.user,
+            password=place.password,
+            database=place.database,
+            charset=CHARSET,
+            connect_timeout=CONNECT_TIMEOUT_S,
+            client_flag=CLIENT.MULTI_STATEMENTS | CLIENT.FOUND_ROWS,
+            autocommit=None,
+        )
+        try:
+            wire.batch(SESSION)
+        except DatabaseError:
+            wire.close()
+            raise
+        return wire
+
+    def insert(self, table: sa.Table) -> Insert:
+        """The insert that knows ON DUPLICATE KEY."""
+        return mysql_insert(table)
+
+    def upsert_set(self, insert: Insert, keys: Sequence[str], values: Mapping[str, object]) -> Construct:
+        """ON DUPLICATE KEY UPDATE, which asks for no key."""
+        return insert.on_duplicate_key_update(dict(values))
+
+    def excluded(self, column: str, table: sa.Table) -> sa.ColumnElement[Any]:
+        """VALUES(column), which MariaDB knows only."""
+        return sa.func.VALUES(
+            sa.literal_column(self.sqlalchemy.identifier_preparer.quote(column)), type_=table.c[column].type
+        )
+
+    def insert_absent(self, insert: Insert) -> Construct:
+        """A key that exists is set to itself: INSERT IGNORE would swallow other errors, too."""
+        table = insert.table
+        column = next(iter(table.primary_key.columns))
+        return insert.on_duplicate_key_update({column.name: column})
+
+    def concat(self, left: sa.ColumnElement[Any], right: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        """CONCAT()."""
+        return sa.func.concat(left, right, type_=sa.LargeBinary())
+
+    def as_blob(self, value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        """Blobs stay blobs."""
+        return value
+
+    def as_text(self, value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        """Bytes that are UTF-8 (the caller's to check) as text."""
+        return sa.func.convert(value.op("USING")(sa.literal_column(CHARSET)), type_=sa.Text())
+
+    def for_update(self, query: sa.Select[Any]) -> sa.Select[Any]:
+        """FOR UPDATE."""
+        return query.with_for_update()
+
+    def columns(self, link: Link, table: str) -> frozenset[str]:
+        """Asks the schema."""
+        query = "SELECT column_name FROM information_schema.columns WHERE table_schema = database() AND table_name = %s"
+        return frozenset(row[0].decode() for row in link.all(query, (table,)))
+
+    def indexes(self, link: Link, table: str) -> frozenset[str]:
+        """Asks the schema."""
+        query = (
+            "SELECT DISTINCT index_name FROM information_schema.statistics "
+            "WHERE table_schema = database() AND table_name = %s"
+        )
+        return frozenset(row[0].decode() for row in link.all(query, (table,)))
+
+    def now_us(self, link: Link) -> int | None:
+        """The server's clock."""
+        row = link.one("SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)")
+        return None if row is None else int(row[0])
+
+    def outcome(self, wire: Wire, ident: int, number: int) -> bool | None:
+        """MySQL forgets transactions. It is only made sure that this one is over."""
+        here = "SELECT count(*) FROM information_schema.processlist WHERE id = %s"
+        for attempt in range(1000):
+            if not wire.batch([(here, (ident,))])[0].rows[0][0]:
+                break
+            if not attempt:
+                _kill(wire, ident)
+            wire.batch([("SELECT sleep(0.01)", ())])
+        return None
+
+
+def _kill(wire: Wire, ident: int) -> None:
+    try:
+        wire.batch([("KILL %s", (ident,))])
+    except DatabaseError as error:
+        if error.fault is Fault.LOST:
+            raise  # anything else: it has ended by itself
+
+
+def _tls(place: MysqlPlace) -> dict[str, Any]:
+    """The option `tls` as the official client's driver reads it."""
+    tls = place.options.get("tls", "false").lower()
+    if tls in {"false", "0", ""}:
+        return {"ssl_disabled": True}
+    if tls in {"skip-verify", "preferred"}:
+        return {"ssl": {"check_hostname": False, "verify_mode": "none"}}
+    return {"ssl": {"check_hostname": True, "verify_mode": "required"}}

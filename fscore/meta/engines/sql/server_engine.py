@@ -1,0 +1,115 @@
+"""The engine over a database server: optimistic transactions, batched reads, and what a lost connection means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from fscore.domain.errors import CorruptError, SettingError, StoreError, UnavailableError
+from fscore.meta.engines.sql.connections import Connection, Connections
+from fscore.meta.engines.sql.dialects import Dialect
+from fscore.meta.engines.sql.engine import SqlEngine
+from fscore.meta.engines.sql.optimistic import ServerTxn, ServerView
+from fscore.meta.engines.sql.places import Place
+from fscore.meta.engines.sql.servers import (
+    DatabaseError,
+    DuplicateError,
+    LostError,
+    ServerConnections,
+    ServerDialect,
+    ServerLink,
+    UnknownError,
+)
+from fscore.meta.txn import MetaTxn, MetaView
+
+T = TypeVar("T")
+
+DUPLICATES: Final = 10
+"""Runs of one transaction that may find a key taken; a race is over sooner."""
+
+"""The extra that brings the driver of a scheme."""
+
+
+class ServerEngine(SqlEngine):
+    """Records in the tables of a database server. Thread-safe."""
+
+    def _connections(self, dialect: Dialect, place: Place) -> Connections:
+        assert isinstance(dialect, ServerDialect)
+        return ServerConnections(dialect, place, self._clock)
+
+    def _view_of(self, link: Connection) -> MetaView:
+        assert isinstance(link, ServerLink)
+        return ServerView(link, self._sql)
+
+    def transact(self, body: Callable[[MetaTxn], T]) -> T:
+        """Run `body` on unlocked reads, then compare and write; see `optimistic`."""
+        taken = 0
+
+        def attempt(link: Connection) -> T:
+            nonlocal taken
+            try:
+                return self._transact_once(link, body)
+            except DatabaseError as error:
+                cause = self._dialect.translate(error, self._place)
+                taken += isinstance(cause, DuplicateError)
+                if taken > DUPLICATES:
+                    raise CorruptError(f"a number or name is taken that no record shows: {cause}") from error
+                raise cause from error
+
+        return self._attempts(attempt)
+
+    def _transact_once(self, link: Connection, body: Callable[[MetaTxn], T]) -> T:
+        assert isinstance(link, ServerLink)
+        txn = ServerTxn(link, self._sql)
+        try:
+            result = body(txn)
+        except (DatabaseError, StoreError):
+            raise
+        except Exception:
+            txn.confirm()
+            raise
+        try:
+            txn.commit()
+        except UnknownError as error:
+            happened = txn.happened()
+            if happened is None:
+                raise UnavailableError(
+                    f"the connection to {self.location} was lost at a commit, and its outcome is unknown"
+                ) from error
+            if not happened:
+                raise LostError(str(error)) from error
+        return result
+
+    def _write(self, work: Callable[[Connection], T]) -> T:
+        """As `SqlEngine`; these jobs may be done twice, so that one whose outcome is unknown is."""
+
+        def attempt(link: Connection) -> T:
+            try:
+                link.begin()
+                result = work(link)
+                link.commit()
+            except UnknownError as error:
+                raise LostError(str(error)) from error
+            return result
+
+        return self._attempts(attempt)
+
+
+def open_server(url: str) -> ServerEngine:
+    """The engine behind a META-URL of a database server."""
+    scheme = url.partition("://")[0]
+    dialect: ServerDialect
+    try:
+        if scheme == "postgres":
+            from fscore.meta.engines.sql.postgres import Postgres
+
+            dialect = Postgres()
+        elif scheme == "mysql":
+            from fscore.meta.engines.sql.mysql import Mysql
+
+            dialect = Mysql()
+        else:
+            raise SettingError(f"no SQL engine for {scheme}://; there are mysql, postgres, sqlite3")
+    except ImportError as error:
+        raise SettingError(f"{scheme}:// needs a driver: pip install 'fscore[{scheme}]' ({error})") from error
+    return ServerEngine(dialect, dialect.place(url))
