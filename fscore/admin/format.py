@@ -21,6 +21,9 @@ from fscore.volume import Options, locate, stack_store
 MIN_BLOCK: Final = 64 << 10
 MAX_BLOCK: Final = 16 << 20
 PROBE: Final = "testing/"
+LOWEST_VERSION: Final = "1.1.0-A"
+ACL_VERSION: Final = "1.2.0-A"
+"""Clients that are older do not know ACLs (volume-format.md 1.4)."""
 UUID_KEY: Final = "juicefs_uuid"
 _SIZE: Final = re.compile(r"(\d+)\s*([KMGT]?)I?B?", re.IGNORECASE)
 _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -38,6 +41,7 @@ def format_volume(
     capacity: str | int = 0,
     inodes: int = 0,
     hash_prefix: bool = False,
+    enable_acl: bool = False,
     access_key: str = "",
     secret_key: str = "",
     session_token: str = "",
@@ -61,6 +65,8 @@ def format_volume(
         capacity=parse_size(capacity),
         inodes=_not_negative("inodes", inodes),
         hash_prefix=hash_prefix,
+        enable_acl=enable_acl,
+        min_client_version=ACL_VERSION if enable_acl else LOWEST_VERSION,
         access_key=access_key,
         secret_key=secret_key,
         session_token=session_token,

@@ -217,10 +217,6 @@ def _unwritable(setting: Setting) -> list[str]:
     unknown = [key for key in setting.unknown if key.lower() != "partitions"]
     if unknown:
         reasons.append(f"its setting has keys of a newer release: {', '.join(sorted(unknown))}")
-    if setting.change_log:
-        reasons.append("it keeps a change log, which this client does not write yet")
-    if setting.enable_acl:
-        reasons.append("it uses POSIX ACLs, which this client does not keep up yet")
     if setting.tiers is not None and set(setting.tiers) - {"0"}:
         reasons.append("it has storage tiers, which this client does not use yet")
     return reasons

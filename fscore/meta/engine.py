@@ -111,6 +111,18 @@ class MetaEngine(ABC):
         """Every quota record of these kinds."""
 
     @abstractmethod
+    def scan_log(self) -> Iterator[tuple[int, bytes]]:
+        """Lines of the change log with their versions, oldest first."""
+
+    @abstractmethod
+    def count_log(self) -> int:
+        """Lines that the change log has."""
+
+    @abstractmethod
+    def trim_log(self, version: int) -> None:
+        """Drop the lines up to this version, that one included."""
+
+    @abstractmethod
     def take_dead(self, limit: int = 1000) -> list[tuple[int, int]]:
         """Up to `limit` (slice id, size) whose last reference is gone; asked again they come again, until forgotten.
 
@@ -141,6 +153,14 @@ class MetaEngine(ABC):
     @abstractmethod
     def claim_job(self, gate: str, now_s: int, window_s: int) -> bool:
         """Whether this client may run a volume-wide job now (volume-format.md 2.9 job gates)."""
+
+    @abstractmethod
+    def acls(self) -> dict[int, bytes]:
+        """Every stored ACL rule by its number, in the 16 + 6n bytes of volume-format.md 4.6."""
+
+    @abstractmethod
+    def add_acl(self, rule: bytes) -> int:
+        """Store an ACL rule under a fresh number, from 1. What runs twice leaves a second rule, which harms nobody."""
 
     @abstractmethod
     def used_features(self) -> frozenset[str]:

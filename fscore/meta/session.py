@@ -15,7 +15,7 @@ from typing import Final
 from fscore import __version__
 from fscore.domain.version import IMPLEMENTS
 from fscore.meta.engine import MetaEngine
-from fscore.meta.records import Counter, Session
+from fscore.meta.records import Session
 from fscore.runtime.clock import Clock
 
 LIFETIMES: Final = 5
@@ -61,17 +61,18 @@ LockClaim = tuple[str, int, int]
 class OwnSession:
     """Registered at once; refresh it every heartbeat, drop it at the end. Times of expiry are the server's."""
 
-    def __init__(self, engine: MetaEngine, heartbeat_s: float, info: bytes) -> None:
+    def __init__(self, engine: MetaEngine, sid: int, heartbeat_s: float, info: bytes) -> None:
         self._engine = engine
         self._heartbeat_s = heartbeat_s
         self._info = info
-        self.sid: Final = engine.reserve(Counter.SESSION, 1)[0]
-        self.refresh()
+        self.sid: Final = sid
 
-    def refresh(self) -> None:
-        """Move the expiry; registers again when a peer thought us dead."""
+    def refresh(self) -> Session:
+        """Move the expiry; registers again when a peer thought us dead. Returns what is registered now."""
         life_s = LIFETIMES * self._heartbeat_s if self._heartbeat_s > 0 else FOREVER_S
-        self._engine.put_session(Session(self.sid, int(self._engine.server_time() + life_s), self._info))
+        session = Session(self.sid, int(self._engine.server_time() + life_s), self._info)
+        self._engine.put_session(session)
+        return session
 
     def drop(self) -> None:
         """End it; its sustained inodes must be destroyed before."""

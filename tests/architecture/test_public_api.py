@@ -13,7 +13,7 @@ import fscore
 FUNCTIONS = {
     "fscore.volume:open_volume": "target object_store meta_engine clock options changes",
     "fscore.admin.format:format_volume": (
-        "meta_url name storage bucket block_size compression trash_days capacity inodes hash_prefix "
+        "meta_url name storage bucket block_size compression trash_days capacity inodes hash_prefix enable_acl "
         "access_key secret_key session_token object_store clock"
     ),
     "fscore.hub.push:push": (

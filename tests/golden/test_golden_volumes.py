@@ -32,9 +32,6 @@ KINDS: Final = {
     "socket": Kind.SOCKET,
 }
 FLAGS: Final = {"immutable": Flag.IMMUTABLE, "append": Flag.APPEND}
-ACL_XATTRS: Final = (b"system.posix_acl_access", b"system.posix_acl_default")
-"""Views of ACL rules, which are no stored xattrs; ACLs are a later issue."""
-
 FEATURES: Final = [pytest.param("redis-features", marks=pytest.mark.redis), "sqlite-features"]
 PART: Final = 1 << 20
 
@@ -118,7 +115,6 @@ def test_every_xattr(golden: Golden, service: MetaService) -> None:
     for entry in entries(golden):
         ino, _ = resolve(service, entry)
         wanted = {base64.b64decode(name): base64.b64decode(value) for name, value in entry.get("xattrs", {}).items()}
-        wanted = {name: value for name, value in wanted.items() if name not in ACL_XATTRS}
         if ino == ROOT:
             wanted |= {b"lastBackup": service.getxattr(ino, b"lastBackup")} if has_backup(service) else {}
         assert {name: service.getxattr(ino, name) for name in service.listxattr(ino)} == wanted, entry["path"]

@@ -27,14 +27,13 @@ def command(
     ] = "",
     block_size: Annotated[str, typer.Option(metavar="SIZE", help="Largest object: 64K to 16M.")] = "4M",
     compress: Annotated[str, typer.Option(help="none, lz4 or zstd.")] = "none",
-    trash_days: Annotated[
-        int, typer.Option(min=0, help="Days that removed files stay in the trash; 0 keeps none.")
-    ] = 1,
+    trash_days: Annotated[int, typer.Option(min=0, help="Days that removed files are kept; 0 keeps none.")] = 1,
     capacity: Annotated[
         str, typer.Option(metavar="SIZE", help="Limit of all bytes: 500G, 2T; a bare number is GiB; 0 is none.")
     ] = "0",
     inodes: Annotated[int, typer.Option(min=0, help="Limit of files and directories; 0 is none.")] = 0,
     hash_prefix: Annotated[bool, typer.Option("--hash-prefix", help="Spread object keys over prefixes.")] = False,
+    enable_acl: Annotated[bool, typer.Option("--enable-acl", help="Keep POSIX ACLs; needs clients from 1.2.")] = False,
     access_key: Annotated[
         str, typer.Option(envvar="ACCESS_KEY", help="Of the object storage.", show_default=False)
     ] = "",
@@ -66,6 +65,7 @@ def command(
         capacity=f"{capacity}G" if capacity.isdecimal() else capacity,
         inodes=inodes,
         hash_prefix=hash_prefix,
+        enable_acl=enable_acl,
         access_key=access_key,
         secret_key=secret_key,
         session_token=session_token,

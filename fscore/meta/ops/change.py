@@ -28,7 +28,7 @@ from fscore.meta.ops import acl
 from fscore.meta.ops.acl import XattrMode
 from fscore.meta.ops.check import FIXED, WRITE, check_access, check_movable, check_thawed
 from fscore.meta.ops.work import NANO, Work
-from fscore.meta.records import want_node, want_xattr
+from fscore.meta.records import want_file, want_node, want_xattr
 from fscore.meta.txn import MetaView
 
 NOW: Final = -1
@@ -194,7 +194,7 @@ def truncate(work: Work, ino: int, length: int, *, checked: bool = False) -> Att
     if length > MAX_LENGTH:
         raise TooLarge(f"{length} bytes")
     txn = work.txn
-    txn.prefetch(want_node(ino))
+    txn.prefetch(want_file(ino))
     attr = existing(txn, ino)
     if attr.kind != Kind.FILE:
         raise IsADir(f"inode {ino}") if attr.kind == Kind.DIRECTORY else Invalid(f"inode {ino} is no file")

@@ -5,14 +5,13 @@ Pure: attributes in, an error out. (volume-format.md 2.8, 2.17; ACL rules are ev
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Protocol
 
 from fscore.domain.acl import Rule
 from fscore.domain.attr import Attr, Flag, Kind
 from fscore.domain.caller import Caller
 from fscore.domain.errors import Denied, Exists, Invalid, NotADir, NotFound, NotPermitted, TooLong
 from fscore.domain.ids import MAX_NAME, RESERVED_ROOT_NAMES, ROOT, TRASH
-from fscore.meta.txn import MetaView
 
 READ: Final = 4
 WRITE: Final = 2
@@ -54,12 +53,19 @@ def directory(attr: Attr | None, ino: int) -> Attr:
     return attr
 
 
-def check_access(view: MetaView, attr: Attr, who: Caller, mask: int) -> None:
+class RuleSource(Protocol):
+    """Where stored ACL rules are found: a view, a transaction, or what this client remembers."""
+
+    def acl(self, rule_id: int) -> bytes | None:
+        """A rule in its stored form."""
+
+
+def check_access(rules: RuleSource, attr: Attr, who: Caller, mask: int) -> None:
     """Denied unless the caller has every permission of `mask` (read 4, write 2, execute 1). uid 0 passes."""
     if who.uid == 0:
         return
     if attr.access_acl and attr.mode & 0o070:
-        stored = view.acl(attr.access_acl)
+        stored = rules.acl(attr.access_acl)
         if stored is not None:
             if not Rule.parse(stored).grants(attr, who, mask):
                 raise Denied("an ACL rule")

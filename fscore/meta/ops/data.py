@@ -20,7 +20,7 @@ from fscore.domain.slices import SliceRecord, clip, hole, overlay
 from fscore.meta.ops.change import MAX_LENGTH, existing, parents_of
 from fscore.meta.ops.check import READ, WRITE, check_access, check_movable
 from fscore.meta.ops.work import NANO, Work
-from fscore.meta.records import Want, want_chunk, want_node
+from fscore.meta.records import Want, want_chunk, want_file, want_node
 
 
 class SliceRange(NamedTuple):
@@ -111,7 +111,7 @@ def writable(work: Work, ino: int) -> Attr:
 def write(work: Work, ino: int, index: int, records: Sequence[SliceRecord], mtime_ns: int, *, new_length: int) -> Attr:
     """Append the records of slices whose objects are durable; the file is then at least `new_length` long."""
     txn = work.txn
-    txn.prefetch(want_node(ino))
+    txn.prefetch(want_file(ino))
     attr = writable(work, ino)
     length = max(attr.length, new_length)
     if length > MAX_LENGTH:
@@ -176,7 +176,7 @@ def _log_compose(work: Work, ino: int, index: int, parts: Sequence[Part], length
 
 
 def _wants(ino: int, index: int, sources: Iterable[SliceRange]) -> list[Want]:
-    wants = [want_node(ino), want_chunk(ino, index)]
+    wants = [want_file(ino), want_chunk(ino, index)]
     for source in sources:
         wants.append(want_node(source.ino))
         wants += [want_chunk(source.ino, at) for at, _, _ in by_chunk(source.offset, source.length)]

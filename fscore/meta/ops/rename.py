@@ -110,7 +110,9 @@ def rename(
     if exchange:
         return _exchange(work, here, there, loads)
     trash = _check_target(work, here.edge, there, how)
-    return _move(work, here, there, trash, how, loads[0])
+    moved = _move(work, here, there, trash, how, loads[0])
+    _log_move(work, here, there, flags, trash if there.edge is not None else max(how.trash, 0))
+    return moved
 
 
 def _check_flags(flags: RenameFlag) -> None:
@@ -253,7 +255,6 @@ def _move(work: Work, here: _Side, there: _Side, trash: int, how: Removal, below
     work.stat_entry(source.parent, edge.kind, attr.length, -1)
     work.stat_entry(target.parent, edge.kind, attr.length, 1)
     _transfer(work, below, source.parent, target.parent)
-    _log_move(work, here, there, RenameFlag.NONE, trash)
     return Renamed(edge.ino, moved, replaced)
 
 

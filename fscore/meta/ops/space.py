@@ -19,7 +19,7 @@ from fscore.meta.ops.change import MAX_LENGTH, NEAR, parents_of
 from fscore.meta.ops.check import WRITE, check_access, check_thawed
 from fscore.meta.ops.data import writable
 from fscore.meta.ops.work import Work
-from fscore.meta.records import want_node
+from fscore.meta.records import want_file
 
 KEEP_SIZE: Final = 1
 PUNCH_HOLE: Final = 2
@@ -43,7 +43,7 @@ def fallocate(work: Work, ino: int, mode: int, offset: int, length: int, *, chec
     """Extend, punch or zero; times move as a write moves them."""
     check_mode(mode, offset, length)
     txn = work.txn
-    txn.prefetch(want_node(ino))
+    txn.prefetch(want_file(ino))
     attr = writable(work, ino)
     if attr.flags & Flag.APPEND and mode & ~KEEP_SIZE:
         raise NotPermitted("it is append-only")

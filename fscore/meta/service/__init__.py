@@ -3,7 +3,8 @@
 core        runs operations: transaction, cache, limits, statistics; permission to write at all
 lookups     paths, attributes, directories
 names       entries: create, link, unlink, rename ...
-data        lengths, slices, composition, extended attributes, open files
+attributes  extended attributes and ACLs
+data        lengths, slices, composition, open files
 locks       of files, whole and by ranges
 clones      files and trees that share slices
 upkeep      heartbeat, sessions of others, trash, deletion of data

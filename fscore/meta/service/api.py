@@ -11,6 +11,8 @@ from fscore.domain.ids import ROOT, TRASH
 from fscore.domain.secrets import NONCE
 from fscore.domain.setting import Setting, check_client
 from fscore.meta.engine import MetaEngine
+from fscore.meta.ops.work import Rules
+from fscore.meta.records import Counter
 from fscore.meta.service.core import MetaOptions, OptionChanges
 from fscore.meta.service.quotas import QuotaAdmin
 from fscore.meta.session import LIFETIMES, OwnSession, client_version, describe
@@ -21,8 +23,6 @@ FLUSH_S: Final = 1.0
 QUOTA_TICKS: Final = 3
 """Usage of quotas is flushed at every third flush of statistics (volume-format.md 2.10)."""
 UNBUILT: Final = {
-    "acl": "it holds POSIX ACL rules",
-    "change_log": "it keeps a change log",
     "legacy_sessions": "a client older than 1.0 is connected to it",
 }
 """Records in a volume that this client would not keep up; locks are nobody's business but their owners'."""
@@ -73,7 +73,7 @@ class MetaService(QuotaAdmin):
         options = self.options
         if options.session and not options.read_only:
             info = describe(self._clock, options.version or client_version(), options.place)
-            self._session = OwnSession(self.engine, options.heartbeat_s, info)
+            self._register(info)
         self._adopt(self.setting)
         if not options.read_only and self.setting.dir_stats and self.engine.dir_stat(ROOT) is None:
             self._stats.recount(ROOT)  # now, while no peer has changes of it to flush
@@ -85,6 +85,16 @@ class MetaService(QuotaAdmin):
             self._tickers.append(Ticker("meta-heartbeat", options.heartbeat_s, self.beat))
         if not options.read_only:
             self._tickers.append(Ticker("meta-flush", FLUSH_S, self._tick))
+
+    def _register(self, info: bytes) -> None:
+        """Become a session; whoever keeps a change log is told by its first lines."""
+        if self.setting.change_log:
+            self._rules = Rules(log=self._log)
+        sid = self._take_numbers(Counter.SESSION, 1)[0]
+        self._log.sid = sid
+        self._session = OwnSession(self.engine, sid, self.options.heartbeat_s, info)
+        session = self._session.refresh()
+        self._append_log("NEWSESSION(%d,%d,%s)", sid, session.expires, info)
 
     def _tick(self) -> None:
         self._ticks += 1

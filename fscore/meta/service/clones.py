@@ -33,7 +33,7 @@ class Clones(Locks):
         check_name(parent, name)
         if in_trash(parent):
             raise NotPermitted("nothing is created in the trash")
-        source = self._node(src_ino, fresh=True)
+        source = self._node(src_ino)  # its kind never changes, its length is only a hint
         twin = Twin(src_ino, self._inodes.take(), name, source.kind, source.length)
         if source.kind != Kind.DIRECTORY:
             return twin.ino, self._run(who, lambda work: clone.clone_file(work, twin, parent, preserve=preserve))

@@ -13,11 +13,12 @@ from fscore.domain.attr import Attr
 from fscore.domain.caller import Caller
 from fscore.domain.errors import NotFound, ReadOnly, Stale
 from fscore.domain.setting import Setting
+from fscore.meta.acls import AclBook
 from fscore.meta.cache import CEILING_S, NodeCache
-from fscore.meta.changelog import ChangeLog
+from fscore.meta.changelog import ChangeLog, Value
 from fscore.meta.engine import MetaEngine
 from fscore.meta.ids import INODE_BATCH, SLICE_BATCH, Ids
-from fscore.meta.ops.work import Rules, Work
+from fscore.meta.ops.work import RuleMissing, Rules, Work
 from fscore.meta.quotas import Quotas
 from fscore.meta.records import Counter, Usage
 from fscore.meta.session import LockClaims, OpenFiles, OwnSession
@@ -66,12 +67,13 @@ class Core:
         self.setting: Setting = setting
         self._clock = clock
         self._cache = NodeCache(options.cache_s)
-        self._stats = DirStats(engine)
+        self._stats = DirStats(engine, self._append_log)
         self._quotas = Quotas(engine, self._above)
-        self._inodes = Ids(engine, Counter.INODE, INODE_BATCH)
-        self._slices = Ids(engine, Counter.SLICE, SLICE_BATCH)
+        self._inodes = Ids(self._take_numbers, Counter.INODE, INODE_BATCH)
+        self._slices = Ids(self._take_numbers, Counter.SLICE, SLICE_BATCH)
         self._opened = OpenFiles()
         self._claims = LockClaims()
+        self._acls = AclBook(engine)
         self._session: OwnSession | None = None
         self._lock = threading.Lock()
         self._stale = ""
@@ -80,7 +82,8 @@ class Core:
         self._hour: tuple[int, int] = (-1, 0)
         self._overdue = math.inf
         self._limited = False
-        self._log = ChangeLog(0)
+        self._trim_at = 0.0
+        self._log = ChangeLog()
         self._rules = Rules()
 
     @property
@@ -109,7 +112,26 @@ class Core:
             sid=self.sid,
             quotas=self._quotas if self._quotas.any else None,
             log=self._log if setting.change_log else None,
+            acls=self._acls if setting.enable_acl else None,
         )
+
+    def _take_numbers(self, counter: Counter, count: int) -> range:
+        """Fresh numbers. Their line comes first: a replica that is ahead has lost nothing."""
+        self._append_log("INCR_COUNTER(%s,%d)", counter.value, count)
+        return self.engine.reserve(counter, count)
+
+    def _claim_job(self, gate: str, now_s: int, window_s: int) -> bool:
+        """See `MetaEngine.claim_job`."""
+        won = self.engine.claim_job(gate, now_s, window_s)
+        if won:
+            self._append_log("SET(%s,%d)", gate, now_s)
+        return won
+
+    def _append_log(self, operation: str, *values: Value) -> None:
+        """A line about what an engine did outside of a transaction, when the volume keeps a change log."""
+        if self._rules.log is not None:
+            line = self._log.line(self._clock.now_ns(), operation, *values)
+            self.engine.transact(lambda txn: txn.put_log(line))
 
     def _above(self, ino: int) -> int:
         """The directory above a directory, as this client saw it at most a second ago; 0 when it is gone."""
@@ -153,10 +175,18 @@ class Core:
             work = Work(txn, who, now_ns, rules)
             return operation(work)
 
-        result = self.engine.transact(body)
+        result = self._transact(body)
         assert work is not None
         self._absorb(work, epoch)
         return result
+
+    def _transact(self, body: Callable[[MetaTxn], T]) -> T:
+        """Run a body; an ACL rule that it wants to refer to is stored first."""
+        while True:
+            try:
+                return self.engine.transact(body)
+            except RuleMissing as missing:
+                self._acls.add(missing.rule)
 
     def _catch_up(self) -> None:
         """The heartbeat is so late that peers may have taken this client for dead: register again before writing."""

@@ -1,4 +1,4 @@
-"""What files hold: lengths, slices, composition, extended attributes; and which files this client has open."""
+"""What files hold: lengths, slices, composition; and which files this client has open."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ from collections.abc import Sequence
 from fscore.domain.attr import Attr, Flag, Kind
 from fscore.domain.caller import Caller
 from fscore.domain.compaction import Plan
-from fscore.domain.errors import Invalid, IsADir, NoAttribute, NotPermitted
+from fscore.domain.errors import Invalid, IsADir, NotPermitted
 from fscore.domain.geometry import CHUNK
 from fscore.domain.ids import TRASH
 from fscore.domain.slices import SliceRecord, overlay
 from fscore.meta.ops import change, compact, data, space
-from fscore.meta.ops.change import XattrMode
 from fscore.meta.ops.check import READ, WRITE
 from fscore.meta.ops.data import FreshSlice, Part, Piece, SliceRange
 from fscore.meta.records import want_chunk
-from fscore.meta.service.names import Names
+from fscore.meta.service.attributes import Attributes
 
 _ROOT = Caller.root()
 
 
-class Data(Names):
+class Data(Attributes):
     """Blocks first, slice after: whoever commits a record here has its objects durable already."""
 
     def open_file(self, who: Caller, ino: int, *, write: bool, append: bool = False) -> Attr:
@@ -114,8 +113,9 @@ class Data(Names):
     def _compose(
         self, who: Caller, ino: int, offset: int, pieces: Sequence[Piece], *, checked: bool = False
     ) -> tuple[Attr, int]:
-        data.check_pieces(offset, pieces)
-        self._check_sources(pieces)
+        end = data.check_pieces(offset, pieces)
+        if offset // CHUNK != (end - 1) // CHUNK:
+            self._check_sources(pieces)
         attr, records, declared = None, 0, frozenset[int]()
         for index, parts in data.by_target_chunk(offset, pieces):
             attr, added = self._lay(who, ino, index, parts, declared, checked=checked)
@@ -141,44 +141,30 @@ class Data(Names):
     def copy_file_range(
         self, who: Caller, src: int, soff: int, dst: int, doff: int, length: int, *, checked: bool = False
     ) -> int:
-        """Share a range of one file with another; returns the bytes, clipped to the end of the source."""
+        """Share a range of one file with another; returns the bytes, clipped to the end of the source.
+
+        One transaction per chunk of the target.
+        """
         if soff < 0 or doff < 0 or length < 0:
             raise Invalid("a negative offset or length")
-        attr = self._node(src, fresh=True)
-        data.check_range(attr, SliceRange(src, 0, 0))
-        length = max(min(length, attr.length - soff), 0)
-        if src == dst and soff < doff + length and doff < soff + length and length:
-            raise Invalid("the ranges overlap")
-        if length:
-            self.compose(who, dst, doff, [SliceRange(src, soff, length)], checked=checked)
-        return length
+        if src == dst or not length:
+            attr = self._node(src, fresh=True)
+            data.check_range(attr, SliceRange(src, 0, 0))
+            length = max(min(length, attr.length - soff), 0)
+            if length and soff < doff + length and doff < soff + length:
+                raise Invalid("the ranges overlap")
+        done = 0
+        while done < length:
+            index, pos = divmod(doff + done, CHUNK)
+            asked = min(length - done, CHUNK - pos)
+            laid = self._copy(who, dst, index, Part(pos, SliceRange(src, soff + done, asked)), checked=checked)
+            done += laid
+            if laid < asked:
+                break
+        return done
 
-    def getxattr(self, ino: int, name: bytes) -> bytes:
-        """The value of one extended attribute; NoAttribute when there is none."""
-        self._check_alive()
-        with self.engine.view() as view:
-            value = view.xattr(ino, name)
-        if value is None:
-            self._node(ino)
-            raise NoAttribute(repr(name))
-        return value
-
-    def listxattr(self, ino: int) -> list[bytes]:
-        """Names of the extended attributes, sorted."""
-        self._check_alive()
-        with self.engine.view() as view:
-            names = sorted(view.xattrs(ino))
-        if not names:
-            self._node(ino)
-        return names
-
-    def setxattr(self, who: Caller, ino: int, name: bytes, value: bytes, *, mode: XattrMode = "set") -> None:
-        """Create or replace one extended attribute; `create` and `replace` insist."""
-        self._run(who, lambda work: change.setxattr(work, ino, name, value, mode))
-
-    def removexattr(self, who: Caller, ino: int, name: bytes) -> None:
-        """Remove one extended attribute."""
-        self._run(who, lambda work: change.removexattr(work, ino, name))
+    def _copy(self, who: Caller, ino: int, index: int, part: Part, *, checked: bool) -> int:
+        return self._run(who, lambda work: data.copy(work, ino, index, part, checked=checked))[1]
 
 
 def _check_records(records: Sequence[SliceRecord]) -> None:

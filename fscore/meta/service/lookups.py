@@ -38,10 +38,12 @@ class Lookups(Core):
     def lookup(self, who: Caller, parent: int, name: bytes) -> tuple[int, Attr]:
         """The node that `name` names in `parent`; `.` and `..` too. NotFound when there is none."""
         self._check_alive()
+        just_read = False
         if who.uid != 0:
+            just_read = self._cache.node(parent, self._clock.monotonic()) is None
             check = directory(self._node(parent), parent)
             self._check_access(check, who, EXECUTE)
-        return self._child(parent, name, ())
+        return self._child(parent, name, (), set(), sure=just_read)
 
     def resolve(self, who: Caller, path: bytes, *, follow: bool = True, parent: int = ROOT) -> tuple[int, Attr]:
         """The node at `path` below `parent`; links on the way are followed, and one at the end with `follow`."""
@@ -59,13 +61,14 @@ class Lookups(Core):
         names = deque(part for part in path.split(b"/") if part not in {b"", b"."})
         must_be_dir = path.endswith((b"/", b"/."))
         ino, attr, followed = parent, self._node(parent), 0
+        absent: set[tuple[int, bytes]] = set()
         while names:
             if attr.kind != Kind.DIRECTORY:
                 raise NotADir(path=path)
             if who.uid != 0:
                 self._check_access(attr, who, EXECUTE)
             name = names.popleft()
-            child, found = self._child(ino, name, names)
+            child, found = self._child(ino, name, names, absent)
             if found.kind == Kind.SYMLINK and (names or follow or must_be_dir):
                 followed += 1
                 if followed > MAX_FOLLOWED:
@@ -80,8 +83,20 @@ class Lookups(Core):
             raise NotADir(path=path)
         return ino, attr
 
-    def _child(self, parent: int, name: bytes, ahead: Sequence[bytes] | deque[bytes]) -> tuple[int, Attr]:
-        """A child by name. What comes `ahead` on the path is fetched with it when the engine can."""
+    def _child(
+        self,
+        parent: int,
+        name: bytes,
+        ahead: Sequence[bytes] | deque[bytes],
+        absent: set[tuple[int, bytes]],
+        *,
+        sure: bool = False,
+    ) -> tuple[int, Attr]:
+        """A child by name. What comes `ahead` on the path is fetched with it when the engine can.
+
+        What is not there on the way is put into `absent`. `sure` that the parent is a directory: else it is read when
+        there is no such child, to tell why.
+        """
         now = self._clock.monotonic()
         edge = self._cache.edge(parent, name, now)
         if edge is not None:
@@ -95,9 +110,15 @@ class Lookups(Core):
             if later in _DOTS or len(later) > MAX_NAME:
                 break
             wanted.append(later)
+        if (parent, name) in absent:
+            raise NotFound(path=name)
         found = self._walk(parent, wanted, now)
+        if found and len(found) < len(wanted) and found[-1][1].is_dir and isinstance(self.engine, SupportsResolve):
+            absent.add((found[-1][0], wanted[len(found)]))
         if not found:
-            self._explain_absence(parent, name)
+            if not sure:
+                directory(self._node(parent, fresh=True), parent)
+            raise NotFound(path=name)
         return found[0]
 
     def _walk(self, parent: int, names: Sequence[bytes], now: float) -> list[tuple[int, Attr]]:
@@ -125,16 +146,8 @@ class Lookups(Core):
             return TRASH, self._node(TRASH)
         return parent, self._node(parent)
 
-    def _explain_absence(self, parent: int, name: bytes) -> None:
-        """Raise what tells why `name` was not found."""
-        directory(self._node(parent, fresh=True), parent)
-        raise NotFound(path=name)
-
     def _check_access(self, attr: Attr, who: Caller, mask: int) -> None:
-        if who.uid == 0:
-            return
-        with self.engine.view() as view:
-            check_access(view, attr, who, mask)
+        check_access(self._acls, attr, who, mask)
 
     def getattr(self, ino: int, *, fresh: bool = False) -> Attr:
         """A node's attributes, at most a second old, or as they are now."""

@@ -9,12 +9,15 @@ from fscore.domain.caller import Caller
 from fscore.domain.geometry import chunk_count
 from fscore.domain.ids import TRASH
 from fscore.domain.setting import META_VERSION, Setting
+from fscore.meta.changelog import NANO, time_of
 from fscore.meta.ops import remove
 from fscore.meta.service.clones import Clones
 from fscore.meta.session import LIFETIMES
 from fscore.runtime import log
 
 HOUR_S: Final = 3600
+LOG_EVERY_S: Final = 300
+LOG_WINDOW_S: Final = 270
 GATE_WINDOW_S: Final = 3240
 """How long a job's run keeps every other client from running it (volume-format.md 2.9 job gates)."""
 PROBE: Final = 64
@@ -36,6 +39,9 @@ class Upkeep(Clones):
         if self.options.background and self.options.heartbeat_s > 0:
             self._overdue = self._clock.monotonic() + LIFETIMES * self.options.heartbeat_s
         self._reap()
+        if self.setting.change_log and self._clock.monotonic() >= self._trim_at:
+            self._trim_at = self._clock.monotonic() + LOG_EVERY_S
+            self.trim_log()
 
     def _catch_up(self) -> None:
         logger.warning("the heartbeat of session %s is late; registering again", self.sid)
@@ -60,7 +66,7 @@ class Upkeep(Clones):
         """Clean up after sessions that expired (volume-format.md 2.6)."""
         now_s = int(self.engine.server_time())
         window_s = max(int(0.9 * self.options.heartbeat_s), 1)
-        if not self.engine.claim_job("lastCleanupSessions", now_s, window_s):
+        if not self._claim_job("lastCleanupSessions", now_s, window_s):
             return
         for session in self.engine.sessions():
             if session.expires <= now_s and session.sid != self.sid:
@@ -72,6 +78,7 @@ class Upkeep(Clones):
         for ino in self.engine.sustained(sid):
             self._destroy_held(sid, ino)
         self.engine.drop_session(sid)
+        self._append_log("CLEANSESSION(%d)", sid)
 
     def dead(self, limit: int = 1000) -> list[tuple[int, int]]:
         """(slice id, size) of slices that nobody refers to; their objects are to be deleted, then `forget`."""
@@ -81,6 +88,9 @@ class Upkeep(Clones):
     def forget(self, slices: list[tuple[int, int]]) -> None:
         """The objects of these slices are gone."""
         self.engine.forget_dead(slices)
+        if self._rules.log is not None:
+            for pair in slices:
+                self._append_log("DELETESLICE(%d,%d)", *pair)
 
     def purge_deleted(self, now_ns: int | None = None) -> int:
         """Drop the slices of deleted files: this client's at once, others' after an hour. Returns the files."""
@@ -88,7 +98,7 @@ class Upkeep(Clones):
         now_s = (self._clock.now_ns() if now_ns is None else now_ns) // 1_000_000_000
         with self._lock:
             doomed, self._doomed = self._doomed, []
-        if self.engine.claim_job("lastCleanupFiles", now_s, GATE_WINDOW_S):
+        if self._claim_job("lastCleanupFiles", now_s, GATE_WINDOW_S):
             doomed += self.engine.delfiles(now_s - HOUR_S)
         done = 0
         for ino, length in dict.fromkeys(doomed):
@@ -119,11 +129,12 @@ class Upkeep(Clones):
         """Let go what compaction parked, once it is older than the trash keeps things. Returns the parked lists."""
         self._check_writable()
         now_s = (self._clock.now_ns() if now_ns is None else now_ns) // 1_000_000_000
-        if not self.engine.claim_job("nextCleanupSlices", now_s, GATE_WINDOW_S):
+        if not self._claim_job("nextCleanupSlices", now_s, GATE_WINDOW_S):
             return 0
         done = 0
         for new_id, at_s, _ in self.engine.delayed(now_s - 86400 * self.setting.trash_days):
             self.engine.forget_delayed(new_id, at_s)
+            self._append_log("CLEANUP_DELAYED_SLICES(%d,%d)", new_id, at_s)
             done += 1
         return done
 
@@ -133,7 +144,7 @@ class Upkeep(Clones):
         now_s = (self._clock.now_ns() if now_ns is None else now_ns) // 1_000_000_000
         if self.setting.trash_days <= 0 and not self._has_trash():
             return 0
-        if not self.engine.claim_job("lastCleanupTrash", now_s, GATE_WINDOW_S):
+        if not self._claim_job("lastCleanupTrash", now_s, GATE_WINDOW_S):
             return 0
         limit = dt.datetime.fromtimestamp(now_s, dt.UTC) - dt.timedelta(hours=24 * self.setting.trash_days + 2)
         oldest = f"{limit:%Y-%m-%d-%H}".encode()
@@ -144,6 +155,25 @@ class Upkeep(Clones):
                 self.remove_tree(TRASH, hour.name, hour.ino)
                 purged += 1
         return purged
+
+    def trim_log(self, now_ns: int | None = None) -> int:
+        """Drop lines of the change log that are too old or too many (volume-format.md 2.15). Returns how many."""
+        self._check_writable()
+        now_ns = self._clock.now_ns() if now_ns is None else now_ns
+        if not self.setting.change_log or not self._claim_job("lastCleanupChangelog", now_ns // NANO, LOG_WINDOW_S):
+            return 0
+        age_s, most = self.setting.change_log_max_age, self.setting.change_log_max_lines
+        excess = self.engine.count_log() - most if most > 0 else 0
+        oldest_ns = now_ns - age_s * NANO if age_s > 0 else 0
+        dropped = last = 0
+        for version, line in self.engine.scan_log():
+            written_ns = time_of(line)
+            if dropped >= excess and written_ns is not None and written_ns >= oldest_ns:
+                break
+            dropped, last = dropped + 1, version
+        if dropped:
+            self.engine.trim_log(last)
+        return dropped
 
     def _has_trash(self) -> bool:
         with self.engine.view() as view:

@@ -287,7 +287,6 @@ def test_opening_what_is_no_volume(engine_url: str, meta_clock: FakeClock) -> No
 @pytest.mark.parametrize(
     ("change", "readable"),
     [
-        ({"enable_acl": True}, True),
         ({"change_log": True}, True),
         ({"user_group_quota": True}, True),
         ({"tiers": {"0": {}, "1": {"ID": 1}}}, True),

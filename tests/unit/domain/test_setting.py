@@ -137,7 +137,7 @@ def test_a_setting_wraps_each_secret_with_its_own_nonce() -> None:
         ({"max_client_version": "1.4.1"}, True, True),
         ({"unknown": {"New": 1}}, False, True),
         ({"change_log": True}, False, True),
-        ({"enable_acl": True}, False, True),
+        ({"enable_acl": True}, True, True),
         ({"user_group_quota": True}, False, True),
         ({"tiers": {"0": {}, "2": {}}}, False, True),
         ({"min_client_version": "1.4.2-A"}, False, False),

@@ -155,6 +155,23 @@ class MemoryEngine(MetaEngine):
         with self._lock:
             return {key: quota for key, quota in self._tables.quotas.items() if key.kind in kinds}
 
+    def scan_log(self) -> Iterator[tuple[int, bytes]]:
+        """See `MetaEngine`."""
+        with self._lock:
+            lines, last = list(self._tables.change_log), self._tables.logged
+        yield from enumerate(lines, last - len(lines) + 1)
+
+    def count_log(self) -> int:
+        """See `MetaEngine`."""
+        return len(self._tables.change_log)
+
+    def trim_log(self, version: int) -> None:
+        """See `MetaEngine`."""
+        with self._lock:
+            lines = self._tables.change_log
+            first = self._tables.logged - len(lines) + 1
+            del lines[: max(version - first + 1, 0)]
+
     def take_dead(self, limit: int = 1000) -> list[tuple[int, int]]:
         """See `MetaEngine`."""
         with self._lock:
@@ -198,6 +215,18 @@ class MemoryEngine(MetaEngine):
                 return False
             self._tables.counters[gate] = now_s
             return True
+
+    def acls(self) -> dict[int, bytes]:
+        """See `MetaEngine`."""
+        return self._snapshot(self._tables.acls)
+
+    def add_acl(self, rule: bytes) -> int:
+        """See `MetaEngine`."""
+        with self._lock:
+            number = max(self._tables.acls, default=0) + 1
+            self._tables.acls[number] = rule
+            self._tables.counters["aclMaxId"] = number
+            return number
 
     def used_features(self) -> frozenset[str]:
         """See `MetaEngine`."""

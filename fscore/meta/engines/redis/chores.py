@@ -74,6 +74,14 @@ def delfiles(link: Link, keys: Keys, before_s: int, limit: int) -> list[tuple[in
     return [pair for pair in map(parse_delfile, members) if pair is not None]
 
 
+def add_acl(link: Link, keys: Keys, rule: bytes) -> int:
+    """Store a rule under the next number; a number that is taken already is passed over (volume-format.md 2.11)."""
+    while True:
+        number = int(link.ask("INCR", keys.named("aclMaxId")))
+        if link.ask("HSETNX", keys.acl, number, rule) or link.ask("HGET", keys.acl, number) == rule:
+            return number
+
+
 def used_features(link: Link, keys: Keys) -> frozenset[str]:
     """Features whose keys exist. Locks show in the sets of the sessions that hold them."""
     asked: dict[str, tuple[bytes, ...]] = {

@@ -130,6 +130,10 @@ class RedisEngine(MetaEngine):
 
     def scan_dir(self, ino: int, *, attrs: bool, batch: int = 4096) -> Iterator[list[Entry]]:
         """Entries in the hash's order, in batches; names seen are remembered, as a growing hash may repeat some."""
+        small = scans.small_dir(self._link, self._keys, ino) if attrs else None
+        if small is not None:
+            yield from scans.batched(small, batch)
+            return
         key = self._keys.dir(ino)
         for fields in scans.batched(scans.hash_fields(self._link, key, batch), batch):
             edges = [(name, decode_entry(raw)) for name, raw in fields]
@@ -222,6 +226,18 @@ class RedisEngine(MetaEngine):
         """Every quota record of these kinds."""
         return quotas.load(self._link, self._keys, kinds)
 
+    def scan_log(self) -> Iterator[tuple[int, bytes]]:
+        """Lines of the change log, oldest first."""
+        return quotas.log_lines(self._link, self._keys)
+
+    def count_log(self) -> int:
+        """Length of the list."""
+        return int(self._link.ask("LLEN", self._keys.change_log))
+
+    def trim_log(self, version: int) -> None:
+        """Cut the oldest off."""
+        self._link.script(scripts.TRIM_LOG, (self._keys.change_log, self._keys.last_log), (version,))
+
     def take_dead(self, limit: int = 1000) -> list[tuple[int, int]]:
         """Slices whose stored count is below zero: this client's; everybody's after it won the gate of that job."""
         return self._dead.take(limit)
@@ -260,6 +276,14 @@ class RedisEngine(MetaEngine):
         if won and gate == SWEEP_GATE:
             self._dead.sweep()
         return won
+
+    def acls(self) -> dict[int, bytes]:
+        """Every ACL rule."""
+        return {int(number): rule for number, rule in scans.hash_fields(self._link, self._keys.acl)}
+
+    def add_acl(self, rule: bytes) -> int:
+        """Store an ACL rule."""
+        return chores.add_acl(self._link, self._keys, rule)
 
     def used_features(self) -> frozenset[str]:
         """Features whose keys exist."""

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from fscore.meta.engines.sql.rows import acl_rule
 
 if TYPE_CHECKING:
-    from fscore.meta.engines.sql.links import Link
     from fscore.meta.engines.sql.compiler import Compiler
+    from fscore.meta.engines.sql.links import Link
 
 BITS: Final = ("owner", "group", "mask", "other")
 NAMED: Final = ("named_users", "named_groups")

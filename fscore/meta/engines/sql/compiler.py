@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
 if TYPE_CHECKING:
     from fscore.meta.engines.sql.dialects import Dialect
     from fscore.meta.engines.sql.tables import Tables
+
+
+ZERO: Final[sa.ColumnElement[int]] = sa.literal_column("0")
+ONE: Final[sa.ColumnElement[int]] = sa.literal_column("1")
+
+
+def p(name: str, kind: sa.types.TypeEngine[Any] | None = None) -> sa.BindParameter[object]:
+    """A positional parameter; the name only says in which order it stands."""
+    return sa.bindparam("p_" + name, type_=kind)
 
 
 class Compiler:
@@ -25,3 +34,9 @@ class Compiler:
         if positions != order:
             raise AssertionError(f"parameters {positions} of {made} are not {order}")
         return str(made)
+
+    def page(self, *columns: sa.ColumnElement[Any], where: sa.ColumnElement[bool] | None = None) -> str:
+        """A page of a scan: rows whose first column follows the parameter, in its order."""
+        key = columns[0]
+        query = sa.select(*columns).where(key > p("after")).order_by(key).limit(p("n")).offset(ZERO)
+        return self.compiled(query if where is None else query.where(where), "after", "n")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from fscore.meta.engines.sql.acls import AclStatements
-from fscore.meta.engines.sql.compiler import Compiler
+from fscore.meta.engines.sql.compiler import ONE, ZERO, Compiler, p
 from fscore.meta.engines.sql.guards import GuardStatements
 from fscore.meta.engines.sql.locks import LockStatements
 from fscore.meta.engines.sql.quotas import QuotaStatements
@@ -24,13 +24,6 @@ if TYPE_CHECKING:
     from fscore.meta.engines.sql.links import Link
 
 EDGE_KEY: Final = ("parent", "name")
-ZERO: Final[sa.ColumnElement[int]] = sa.literal_column("0")
-ONE: Final[sa.ColumnElement[int]] = sa.literal_column("1")
-
-
-def p(name: str, kind: sa.types.TypeEngine[Any] | None = None) -> sa.BindParameter[object]:
-    """A positional parameter; the name only says in which order it stands."""
-    return sa.bindparam("p_" + name, type_=kind)
 
 
 class Statements(Compiler):
@@ -57,12 +50,6 @@ class Statements(Compiler):
     def _insert(self, table: sa.Table, *columns: str, **fixed: object) -> Any:  # noqa: ANN401 - see dialects.Insert
         values: dict[str, object] = {name: p(name, table.c[name].type) for name in columns}
         return self.dialect.insert(table).values({**values, **fixed})
-
-    def page(self, *columns: sa.ColumnElement[Any], where: sa.ColumnElement[bool] | None = None) -> str:
-        """A page of a scan: rows whose first column follows the parameter, in its order."""
-        key = columns[0]
-        query = sa.select(*columns).where(key > p("after")).order_by(key).limit(p("n")).offset(ZERO)
-        return self.compiled(query if where is None else query.where(where), "after", "n")
 
     def _nodes(self) -> None:
         t = self.tables.node
