@@ -7,11 +7,14 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+from typer.core import TyperGroup
 
 from fscore import __version__
+from fscore.cli import helper
 from fscore.cli.errors import guarded
 
 COMMANDS: Final[dict[str, tuple[str, ...]]] = {
@@ -66,6 +69,18 @@ def prose(command: Callable[..., None]) -> str:
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
+def mount_options() -> dict[str, bool]:
+    """The long options of `fscore mount` without dashes, and whether they take a value."""
+    command = typer.main.get_command(build(["mount"]))
+    assert isinstance(command, TyperGroup)
+    found: dict[str, bool] = {}
+    for parameter in command.commands["mount"].params:
+        flag = bool(getattr(parameter, "is_flag", False))
+        names = [*parameter.opts, *parameter.secondary_opts]
+        found |= {name.removeprefix("--"): not flag for name in names if name.startswith("--")}
+    return found
+
+
 def log_to_stderr() -> None:
     """What fscore itself logs, from $FSCORE_LOG up; the chatter of libraries stays out."""
     handler = logging.StreamHandler(sys.stderr)
@@ -81,6 +96,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The entry point. Only the command that is called is imported; help and completion see all."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     log_to_stderr()
+    if arguments is None and Path(sys.argv[0]).name == helper.NAME:
+        translated = helper.translate(given, mount_options())
+        if translated is None:
+            return
+        given = translated
     known = {name for names in COMMANDS.values() for name in names}
     completing = "_FSCORE_COMPLETE" in os.environ
     only = given[:1] if given and given[0] in known and not completing else ()

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from fscore.domain.errors import FsError, SettingError
+from fscore.domain.errors import SettingError
 from fscore.mount.control import SYNC
 from fscore.mount.mounts import FSTYPE, canonical, is_dead, mount_at, unmount, write_back
 from fscore.runtime.clock import Clock, SystemClock
@@ -21,13 +21,6 @@ from fscore.runtime.clock import Clock, SystemClock
 PREFIXES: Final = (".", ".jfs.")
 POLL_S: Final = 0.02
 SHOWN: Final = 3
-
-
-class Busy(FsError):
-    """EBUSY."""
-
-    code = errno.EBUSY
-    says = "in use"
 
 
 class Holder(NamedTuple):
@@ -38,14 +31,15 @@ class Holder(NamedTuple):
 
 
 def leave(directory: Path, *, lazy: bool = False, force: bool = False, clock: Clock | None = None) -> str:
-    """Unmount; returns what was done, in one line. Raises Busy when programs use it, and what committing raised.
+    """Unmount; returns what was done, in one line. Raises OSError: EBUSY when programs use it, or why
+    not everything could be committed.
 
     `lazy` takes it out of the tree and lets programs finish; `force` also ends its process, after it has committed.
     """
     target = canonical(directory.absolute())
     mount = mount_at(target)
     if mount is None:
-        raise FsError("nothing is mounted here", str(target))
+        raise OSError(errno.EINVAL, "nothing is mounted here", str(target))
     if mount.fstype != FSTYPE:
         raise SettingError(f"{target} is a mount of {mount.fstype}, not of fscore: umount {target}")
     if is_dead(target):
@@ -57,13 +51,15 @@ def leave(directory: Path, *, lazy: bool = False, force: bool = False, clock: Cl
         commit(target, clock or SystemClock())
     except OSError as error:
         if not force:
-            raise FsError(f"not everything is committed, it stays mounted: {error}", str(target)) from error
+            text = f"not everything is committed, so it stays mounted: {error.strerror or error}"
+            raise OSError(error.errno or errno.EIO, text, str(target)) from error
     try:
         unmount(target, lazy=lazy or force)
     except OSError as error:
         if error.errno != errno.EBUSY:
             raise
-        raise Busy(f"{_told(list(holders(target)))}; close it, or --lazy", str(target)) from error
+        text = f"in use by {_told(list(holders(target)))}: end that first, or add --lazy"
+        raise OSError(errno.EBUSY, text, str(target)) from error
     if lazy and not force:
         return f"{target} is unmounted; its process ends when the last file in it is closed"
     if pid is not None:
@@ -73,9 +69,11 @@ def leave(directory: Path, *, lazy: bool = False, force: bool = False, clock: Cl
 
 def commit(target: Path, clock: Clock) -> None:
     """Have the mount's process commit everything that was written. Raises OSError with its errno."""
+    if os.statvfs(target).f_flag & os.ST_RDONLY:
+        return  # nothing was written, and no message can be
     fd = next(filter(None, map(_control, (target / f"{prefix}control" for prefix in PREFIXES))), None)
     if fd is None:
-        raise FsError("this mount has no control file", str(target))
+        raise OSError(errno.ENOENT, "this mount has no control file", str(target))
     try:
         message = struct.pack(">II", SYNC, 0)
         os.write(fd, message)
@@ -115,14 +113,13 @@ def _inside(link: str, target: Path) -> bool:
 def _told(found: list[Holder]) -> str:
     names = ", ".join(f"{holder.name} (pid {holder.pid})" for holder in found[:SHOWN])
     more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    return f"{names}{more}" if names else "by a process of another user, or another mount below it"
+    return f"{names}{more}" if names else "a process of another user, or a mount below it"
 
 
 def _control(path: Path) -> int | None:
-    try:
+    with suppress(FileNotFoundError):
         return os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
+    return None
 
 
 def _server(target: Path) -> int | None:

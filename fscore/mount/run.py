@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from fscore.domain.errors import FsError, NotADir, SettingError, StoreError
+from fscore.domain.errors import NotADir, SettingError, StoreError
 from fscore.mount import about
 from fscore.mount.api import Mounted
 from fscore.mount.commands import Commands
@@ -93,6 +93,7 @@ class Running:
     def _end(self) -> None:
         self._internal.close()
         self.volume.close()
+        logger.info("%s is unmounted, everything is committed", self.mountpoint)
 
 
 def start(plan: Plan, say: Say, *, clock: Clock | None = None, default_cache: str | None = None) -> Running:
@@ -145,14 +146,14 @@ def ready(mountpoint: Path) -> Path:
     """The mountpoint as an absolute path without links, made if it is missing. Raises what stands against mounting."""
     path = canonical(mountpoint.absolute())
     if is_dead(path):
-        raise FsError(f"a mount whose process is gone lies here: fscore umount --lazy {path}", str(path))
+        raise OSError(errno.ENOTCONN, f"a mount whose process is gone lies here: fscore umount {path}", str(path))
     path.mkdir(parents=True, exist_ok=True)
     path = path.resolve()
     if not path.is_dir():
-        raise NotADir("", str(path))
+        raise NotADir(path=str(path))
     there = mount_at(path)
     if there is not None and there.fstype == FSTYPE:
-        raise FsError(f"{there.source} is mounted here already: fscore umount {path}", str(path))
+        raise OSError(errno.EBUSY, f"{there.source} is mounted here already: fscore umount {path}", str(path))
     return path
 
 
@@ -185,6 +186,7 @@ def _serve(volume: Volume, plan: Plan, say: Say, clock: Clock) -> Running:
     except BaseException:
         internal.close()
         raise
+    logger.info("%s is mounted at %s (%s)", volume.name, plan.mountpoint, chosen[0])
     return Running(volume, internal, mounted, chosen[0])
 
 

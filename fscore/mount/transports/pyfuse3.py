@@ -17,7 +17,7 @@ from typing import Final
 import pyfuse3
 import trio
 
-from fscore.domain.errors import FsError, SettingError
+from fscore.domain.errors import SettingError
 from fscore.mount.mounts import detach, words
 from fscore.mount.operations import Operations
 from fscore.mount.options import MountOptions
@@ -145,7 +145,7 @@ def _quietly(mount: Callable[[], None], mountpoint: Path) -> None:
         except RuntimeError as error:
             said.seek(0)
             reason = said.read().decode("utf-8", "replace").strip().splitlines()
-            raise FsError(f"libfuse cannot mount: {reason[-1] if reason else error}", str(mountpoint)) from None
+            raise SettingError(f"libfuse cannot mount {mountpoint}: {reason[-1] if reason else error}") from None
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
