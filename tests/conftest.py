@@ -7,6 +7,8 @@ pytest_plugins = [
     "tests.kit.threads",
     "tests.kit.redis_server",
     "tests.kit.redis_groups",
+    "tests.kit.postgres",
+    "tests.kit.mariadb",
     "tests.kit.golden",
     "tests.kit.s3_server",  # before those that import from it
     "tests.kit.objects",
@@ -16,4 +18,5 @@ pytest_plugins = [
     "tests.kit.volumes",
     "tests.kit.models",
     "tests.kit.releases",
+    "tests.kit.mounts",
 ]
