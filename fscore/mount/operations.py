@@ -24,7 +24,7 @@ class Operations(DirOperations):
 
         Raises FsError when that is no directory.
         """
-        return cls(vfs, options, internal, root=_root_of(vfs.meta, options))
+        return cls(vfs, options, internal, root=root_of(vfs.meta, options))
 
     def destroy(self) -> None:
         """The mount is gone: everything that is open is committed and closed by the volume's own end."""
@@ -32,7 +32,8 @@ class Operations(DirOperations):
         self._seen.clear()
 
 
-def _root_of(meta: MetaService, options: MountOptions) -> int:
+def root_of(meta: MetaService, options: MountOptions) -> int:
+    """The inode of the directory that the mount shows as its root. Raises FsError when there is none."""
     path = options.subdir.strip("/").encode("utf-8", "surrogateescape")
     if not path:
         return 1

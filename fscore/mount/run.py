@@ -14,7 +14,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from fscore.domain.errors import NotADir, SettingError, StoreError
+from fscore.domain.errors import NotADir, NotFound, SettingError, StoreError
+from fscore.domain.ids import TRASH
 from fscore.mount import about
 from fscore.mount.api import Mounted
 from fscore.mount.commands import Commands
@@ -176,7 +177,7 @@ def _serve(volume: Volume, plan: Plan, say: Say, clock: Clock) -> Running:
         Control(Commands(volume.vfs, forget, root), clock),
         prefix=plan.prefix.encode(),
         hidden=plan.hide_internal,
-        trash=not options.subdir,
+        trash=not options.subdir and _has_trash(volume),
         root=root,
     )
     operations = Operations(volume.vfs, options, internal, root=root)
@@ -188,6 +189,15 @@ def _serve(volume: Volume, plan: Plan, say: Say, clock: Clock) -> Running:
         raise
     logger.info("%s is mounted at %s (%s)", volume.name, plan.mountpoint, chosen[0])
     return Running(volume, internal, mounted, chosen[0])
+
+
+def _has_trash(volume: Volume) -> bool:
+    """A volume that was formatted to keep none has no such directory."""
+    try:
+        volume.meta.getattr(TRASH)
+    except NotFound:
+        return False
+    return True
 
 
 def _transport(
