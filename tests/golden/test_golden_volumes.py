@@ -32,7 +32,6 @@ KINDS: Final = {
     "socket": Kind.SOCKET,
 }
 FLAGS: Final = {"immutable": Flag.IMMUTABLE, "append": Flag.APPEND}
-FEATURES: Final = [pytest.param("redis-features", marks=pytest.mark.redis), "sqlite-features"]
 PART: Final = 1 << 20
 
 
@@ -176,18 +175,6 @@ def test_encrypted_volumes_are_refused_in_one_line_without_the_passphrase(
     with pytest.raises(SettingError, match="JFS_RSA_PASSPHRASE") as caught:
         open_volume(golden.url, read_only=True, bucket=golden.bucket, background=False)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("golden", FEATURES, indirect=True)
-def test_features_of_later_issues_allow_reading_only(golden: Golden) -> None:
-    before = open_engine(golden.url)
-    counters = before.counters()
-    before.close()
-    with pytest.raises(SettingError, match=r"ACL|quota"):
-        open_volume(golden.url, bucket=golden.bucket, background=False)
-    after = open_engine(golden.url)
-    assert after.counters() == counters
-    after.close()
 
 
 def test_totals(golden: Golden, service: MetaService) -> None:

@@ -22,7 +22,7 @@ WRITABLE: Final[list[Any]] = [
     "sqlite-plain",
     "sqlite-lz4-hash",
 ]
-"""Without ACLs and quotas, which keep this client from writing."""
+"""Those with ACLs, quotas and sessions are in `test_golden_features`."""
 
 DATA: Final = bytes(range(256)) * 1000
 
