@@ -124,6 +124,11 @@ class Mounted:
         return open_volume(self.url, background=False, durable=False)
 
 
+def refused(number: int, *, also: int = 0) -> pytest.RaisesExc[OSError]:
+    """A system call that ends with this errno."""
+    return pytest.RaisesExc(OSError, check=lambda error: error.errno in {number, also or number})
+
+
 def need_fuse(transport: str = "kernel") -> None:
     """Skip, and say so, where nothing can be mounted; fail where REQUIRE_SERVICES=1."""
     reason = ""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.mounts import Mounted
+from tests.kit.mounts import Mounted, refused
 
 pytestmark = pytest.mark.mount
 
@@ -23,11 +23,6 @@ def renameat2(source: Path, target: Path, flags: int) -> None:
     if _libc.renameat2(-100, os.fsencode(source), -100, os.fsencode(target), flags) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
-
-
-def refused(number: int, *, also: int = 0) -> pytest.RaisesExc[OSError]:
-    """A system call that ends with this errno."""
-    return pytest.RaisesExc(OSError, check=lambda error: error.errno in {number, also or number})
 
 
 def test_a_file_is_what_was_written(mounted: Mounted) -> None:
