@@ -134,6 +134,13 @@ class PastEnd(FsError):
     says = "nothing from there to the end of the file"
 
 
+class TextBusy(FsError):
+    """ETXTBSY: the file is in use in a way that a writer would break."""
+
+    code = errno.ETXTBSY
+    says = "file busy"
+
+
 class TooManyLinks(FsError):
     """ELOOP: more symbolic links than a path may have."""
 

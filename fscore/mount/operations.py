@@ -30,6 +30,8 @@ class Operations(DirOperations):
         """The mount is gone: everything that is open is committed and closed by the volume's own end."""
         self._dirs.clear()
         self._seen.clear()
+        if self.passthrough is not None:
+            self.passthrough.close()
 
 
 def root_of(meta: MetaService, options: MountOptions) -> int:

@@ -64,6 +64,8 @@ class AttrOperations(NameOperations):
     def _resize(self, who: Caller, ino: int, request: AttrRequest, size: int) -> Attr:
         if self.options.read_only:
             raise ReadOnly("the mount is read-only")
+        if self.passthrough is not None:
+            self.passthrough.admit(ino, os.O_WRONLY)
         attr = self.vfs.truncate(who, ino, size) if request.fh is None else self.vfs.truncate_open(request.fh, size)
         if request.kill_privileges:
             attr = self.strip_privileges(ino, attr)

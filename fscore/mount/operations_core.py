@@ -10,6 +10,7 @@ from fscore.domain.ids import ROOT
 from fscore.mount.api import DAY_S, AttrReply, BackingIds, EntryReply, Notifier
 from fscore.mount.observer import Observer
 from fscore.mount.options import MountOptions
+from fscore.mount.passthrough import Passthrough
 from fscore.runtime import log
 from fscore.vfs.internal import Internal
 from fscore.vfs.vfs import Vfs
@@ -35,14 +36,15 @@ class OperationsCore:
         """Set by a transport that can tell the kernel what it should forget."""
         self.observer: Observer | None = None
         """Told of every request by the transport."""
-        self.backing_ids: BackingIds | None = None
+        self.passthrough: Passthrough | None = None
+        """Set where the transport lets the kernel read local files by itself."""
         self._root: Final = root
         self._seen: dict[int, tuple[int, int]] = {}
         self._told: set[str] = set()
 
     def offer_backing(self, ids: BackingIds) -> None:
         """A transport can have the kernel read local files by itself."""
-        self.backing_ids = ids
+        self.passthrough = Passthrough(self.vfs, ids)
 
     def entry(self, ino: int, attr: Attr, parent: int) -> EntryReply:
         """The reply for a name in `parent`; `attr` with what this process has not committed yet."""

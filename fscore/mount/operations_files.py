@@ -36,6 +36,8 @@ class FileOperations(LockOperations):
             return OpenReply(self.internal.open(who, ino, flags), direct_io=True)
         if self.options.read_only and flags & ACCESS != os.O_RDONLY:
             raise ReadOnly("the mount is read-only")
+        if self.passthrough is not None:
+            self.passthrough.admit(ino, flags)
         fh = self.vfs.open(who, ino, flags)
         return self._opened(fh, ino, self.vfs.attr_of(fh), flags)
 
@@ -91,6 +93,8 @@ class FileOperations(LockOperations):
             if unlock:
                 self.drop_flock(ino, owner)
         finally:
+            if self.passthrough is not None:
+                self.passthrough.released(ino)
             self.vfs.release(fh)
 
     def fsync(self, who: Caller, ino: int, fh: int, *, data_only: bool = False) -> None:
@@ -128,7 +132,15 @@ class FileOperations(LockOperations):
                 self._seen.clear()
             self._seen[ino] = state
         read_only = self.options.read_only and flags & ACCESS == os.O_RDONLY
-        return OpenReply(fh, keep_cache=keep, no_flush=read_only)
+        if self.passthrough is None:
+            return OpenReply(fh, keep_cache=keep, no_flush=read_only)
+        try:
+            backing_id, direct_io = self.passthrough.opened(ino, flags)
+        except BaseException:
+            self.vfs.release(fh)
+            raise
+        keep = keep and not backing_id  # the kernel takes a native open with that flag for a mistake
+        return OpenReply(fh, keep_cache=keep, no_flush=read_only, direct_io=direct_io, backing_id=backing_id)
 
     def _lose_privileges(self, ino: int, fh: int) -> None:
         attr = self.vfs.attr_of(fh)

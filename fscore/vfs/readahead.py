@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 START: Final = 1 << 20
+_LARGE: Final = 64 << 10
+_NEAR: Final = 8
+"""Large requests of a sequence may overtake each other by so many lengths: a kernel sends several at once."""
 
 
 class ReadAhead:
@@ -23,7 +26,10 @@ class ReadAhead:
     def plan(self, offset: int, length: int) -> tuple[int, int] | None:
         """The (offset, length) to prefetch after this request, or None."""
         end = offset + length
-        sequential = offset == self._next
+        slack = _NEAR * length if length >= _LARGE and self._next >= 0 else 0
+        sequential = abs(offset - self._next) <= slack
+        if sequential:
+            end = max(end, self._next)
         self._next = end
         self.run = self.run + length if sequential else length
         if not sequential or self._limit <= 0:

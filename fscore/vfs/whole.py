@@ -70,7 +70,8 @@ class WholeFiles:
         attr = file.reader.attr
         if self._cache is None or file.writer is not None or not self.wants(attr):
             return None
-        return self._open(file.ino, attr)
+        local = file.reader.local
+        return local if isinstance(local, WholeFile) else self._open(file.ino, attr)
 
     def opened(self, file: OpenFile) -> None:
         """A file was opened for reading: read it from the disk if it lies there."""
