@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from fscore.domain.attr import Attr, Entry, Kind
 from fscore.domain.caller import Caller
-from fscore.domain.errors import BadHandle, Denied, NotPermitted
+from fscore.domain.errors import BadHandle, Denied, Invalid, NotPermitted
 from fscore.domain.ids import ROOT, TRASH
 from fscore.runtime.clock import Clock
 from fscore.runtime.threads import Pool
@@ -32,6 +32,7 @@ FIRST_HANDLE: Final = 1 << 62
 REMEMBERED: Final = 1 << 20
 """Answers of `.control` that one handle keeps; what was read before may be dropped beyond that."""
 ANSWER_WAIT_S: Final = 0.2
+LONGEST_MESSAGE: Final = 64 << 20
 
 _MODES: Final = {LOG: 0o400, CONTROL: 0o666, STATS: 0o444, CONFIG: 0o400}
 _NAMES: Final = {b"accesslog": LOG, b"control": CONTROL, b"stats": STATS, b"config": CONFIG}
@@ -209,6 +210,9 @@ class _Talk:
         with self._news:
             self._pending += data
             length = int.from_bytes(self._pending[4:8], "big") if len(self._pending) >= 8 else 0
+            if length > LONGEST_MESSAGE:
+                self._pending = b""
+                raise Invalid(f"a message of {length} bytes")
             if len(self._pending) < 8 + length:
                 return None
             message, self._pending = self._pending[: 8 + length], self._pending[8 + length :]
