@@ -22,7 +22,17 @@ REDIS_GROUPS: list[Any] = [
     pytest.param("redis-cluster", marks=[pytest.mark.redis, pytest.mark.xdist_group("redis-cluster")]),
 ]
 """Redis in groups; tests of one group run on one worker, so that it is started once."""
-META_ENGINES: list[Any] = ["memory", "sqlite", pytest.param("redis", marks=pytest.mark.redis), *REDIS_GROUPS]
+SQL_SERVERS: list[Any] = [
+    pytest.param("postgres", marks=pytest.mark.postgres),
+    pytest.param("mysql", marks=pytest.mark.mysql),
+]
+META_ENGINES: list[Any] = [
+    "memory",
+    "sqlite",
+    pytest.param("redis", marks=pytest.mark.redis),
+    *REDIS_GROUPS,
+    *SQL_SERVERS,
+]
 """Engines that every suite of metadata runs on."""
 
 
@@ -36,7 +46,7 @@ def fresh_url(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite3://{tmp_path / f'{uuid.uuid4().hex}.db'}"
     if kind in {"redis-sentinel", "redis-cluster"}:
         return str(request.getfixturevalue(f"{kind.removeprefix('redis-')}_url"))
-    return str(request.getfixturevalue("redis_url"))
+    return str(request.getfixturevalue(f"{kind}_url"))
 
 
 @pytest.fixture(params=META_ENGINES)

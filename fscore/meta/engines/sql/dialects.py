@@ -104,8 +104,8 @@ class Dialect(ABC):
         """The columns of a table; empty when there is no such table."""
 
     @abstractmethod
-    def indexes(self, link: Link, table: str) -> frozenset[str]:
-        """The names of a table's indexes."""
+    def indexes(self, link: Link) -> frozenset[str]:
+        """The names of all indexes."""
 
     @abstractmethod
     def now_us(self, link: Link) -> int | None:
@@ -200,9 +200,9 @@ class Sqlite(Dialect):
         """Asks the schema."""
         return frozenset(row[0].decode() for row in link.all("SELECT name FROM pragma_table_info(?)", (table,)))
 
-    def indexes(self, link: Link, table: str) -> frozenset[str]:
+    def indexes(self, link: Link) -> frozenset[str]:
         """Asks the schema."""
-        return frozenset(row[0].decode() for row in link.all("SELECT name FROM pragma_index_list(?)", (table,)))
+        return frozenset(row[0].decode() for row in link.all("SELECT name FROM sqlite_master WHERE type = 'index'"))
 
     def now_us(self, link: Link) -> int | None:
         """A file has no clock."""

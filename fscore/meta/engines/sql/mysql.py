@@ -7,6 +7,7 @@ does not govern names.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from fscore.meta.engines.sql.places import MysqlPlace, Place
 from fscore.meta.engines.sql.servers import Answer, DatabaseError, Fault, ServerDialect, Wire
 
 CONNECT_TIMEOUT_S: Final = 10
+KEEPALIVE: Final = {socket.TCP_KEEPIDLE: 20, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
 CHARSET: Final = "utf8mb4"
 COLLATION: Final = "utf8mb4_bin"
 SESSION: Final[Sequence[Call]] = (
@@ -80,10 +82,13 @@ FAULTS: Final[Mapping[int, Fault]] = {
 class MysqlWire(Wire):
     """One connection, made by PyMySQL; statements and answers go through `packets`."""
 
-    def __init__(self, **parameters: Any) -> None:  # noqa: ANN401 - PyMySQL's
+    def __init__(self, place: MysqlPlace, **parameters: Any) -> None:  # noqa: ANN401 - PyMySQL's
+        line = _dial(place)
         try:
-            self._connection = pymysql.connect(**parameters)
+            self._connection = pymysql.connect(defer_connect=True, **parameters)
+            self._connection.connect(line)
         except pymysql.MySQLError as error:
+            line.close()
             raise _sorted(error, Fault.UNREACHABLE) from error
         self._channel = Channel(self._connection)
 
@@ -104,6 +109,27 @@ class MysqlWire(Wire):
     def close(self) -> None:
         """See `Wire`."""
         self._channel.close()
+
+
+def _dial(place: MysqlPlace) -> socket.socket:
+    """A socket to the server, which notices when the server's machine is gone."""
+    try:
+        if place.socket:
+            line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                line.connect(place.socket)
+            except OSError:
+                line.close()
+                raise
+            return line
+        line = socket.create_connection((place.host, place.port), CONNECT_TIMEOUT_S)
+    except OSError as error:
+        raise DatabaseError(Fault.UNREACHABLE, str(error)) from error
+    line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in KEEPALIVE.items():
+        line.setsockopt(socket.IPPROTO_TCP, option, value)
+    return line
 
 
 def _sorted(error: pymysql.MySQLError, other: Fault) -> DatabaseError:
@@ -132,17 +158,14 @@ class Mysql(ServerDialect):
     def wire(self, place: Place, *, create: bool) -> Wire:
         """Connect, and set the session up."""
         assert isinstance(place, MysqlPlace)
-        where: dict[str, Any] = (
-            {"unix_socket": place.socket} if place.socket else {"host": place.host, "port": place.port}
-        )
         wire = MysqlWire(
-            **where,
+            place,
+            host=place.host,  # whose name a certificate must bear
             **_tls(place),
             user=place.user,
             password=place.password,
             database=place.database,
             charset=CHARSET,
-            connect_timeout=CONNECT_TIMEOUT_S,
             client_flag=CLIENT.MULTI_STATEMENTS | CLIENT.FOUND_ROWS,
             autocommit=None,
         )
@@ -194,13 +217,10 @@ class Mysql(ServerDialect):
         query = "SELECT column_name FROM information_schema.columns WHERE table_schema = database() AND table_name = %s"
         return frozenset(row[0].decode() for row in link.all(query, (table,)))
 
-    def indexes(self, link: Link, table: str) -> frozenset[str]:
+    def indexes(self, link: Link) -> frozenset[str]:
         """Asks the schema."""
-        query = (
-            "SELECT DISTINCT index_name FROM information_schema.statistics "
-            "WHERE table_schema = database() AND table_name = %s"
-        )
-        return frozenset(row[0].decode() for row in link.all(query, (table,)))
+        query = "SELECT DISTINCT index_name FROM information_schema.statistics WHERE table_schema = database()"
+        return frozenset(row[0].decode() for row in link.all(query))
 
     def now_us(self, link: Link) -> int | None:
         """The server's clock."""

@@ -120,6 +120,10 @@ class Batching(SqlView):
         known = self._sql.guards.wanted
         self._link.fetch([(known[want.kind], want.key) for want in wants if want.kind in known])
 
+    def xattr(self, ino: int, name: bytes) -> bytes | None:
+        """As `SqlView`; a name that is no text cannot be there."""
+        return super().xattr(ino, name) if _is_text(name) else None
+
 
 class ServerView(Batching):
     """Reads of what is committed at that moment."""
@@ -221,10 +225,6 @@ class ServerTxn(Batching, SqlTxn):
         """As `SqlTxn`."""
         self._slices.append(slice_id)
         super().new_slice(slice_id, size)
-
-    def xattr(self, ino: int, name: bytes) -> bytes | None:
-        """As `SqlTxn`; a name that is no text cannot be there."""
-        return super().xattr(ino, name) if _is_text(name) else None
 
     def put_xattr(self, ino: int, name: bytes, value: bytes) -> None:
         """As `SqlTxn`; names are texts in a database."""

@@ -65,6 +65,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
 
 INT_TYPES: Final = frozenset({20, 21, 23})
 """OIDs of int8, int2 and int4 (pg_type.dat)."""
+INT8: Final = 20
 BINARY: Final = 1
 TEXT: Final = 0
 
@@ -113,7 +114,7 @@ class PostgresWire(Wire):
                 self._made += 1
                 name = making[sql] = b"s%d" % self._made
                 fresh[index] = (sql, name)
-                connection.send_prepare(name, sql.encode())
+                connection.send_prepare(name, sql.encode(), _types(args))
             connection.send_query_prepared(name, *_parameters(args), BINARY)
         connection.pipeline_sync()
         while connection.flush():
@@ -181,6 +182,11 @@ class PostgresWire(Wire):
     def close(self) -> None:
         """See `Wire`."""
         self._connection.finish()
+
+
+def _types(args: Sequence[object]) -> list[int]:
+    """Numbers are int8, whatever column they meet; of what type anything else is, is the server's to find."""
+    return [INT8 if isinstance(value, int) else 0 for value in args]
 
 
 def _parameters(args: Sequence[object]) -> tuple[list[bytes | None], list[int]]:
@@ -297,15 +303,17 @@ class Postgres(ServerDialect):
     def columns(self, link: Link, table: str) -> frozenset[str]:
         """Asks the schema that comes first in the search path."""
         query = (
-            "SELECT column_name::text FROM information_schema.columns "
-            "WHERE table_schema = current_schema() AND table_name = $1"
+            "SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass("
+            "quote_ident(current_schema()) || '.' || quote_ident($1::text)) AND attnum > 0 AND NOT attisdropped"
         )
         return frozenset(row[0].decode() for row in link.all(query, (table,)))
 
-    def indexes(self, link: Link, table: str) -> frozenset[str]:
+    def indexes(self, link: Link) -> frozenset[str]:
         """Asks the schema that comes first in the search path."""
-        query = "SELECT indexname::text FROM pg_indexes WHERE schemaname = current_schema() AND tablename = $1"
-        return frozenset(row[0].decode() for row in link.all(query, (table,)))
+        query = (
+            "SELECT relname::text FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind = 'i'"
+        )
+        return frozenset(row[0].decode() for row in link.all(query))
 
     def now_us(self, link: Link) -> int | None:
         """The server's clock."""

@@ -19,7 +19,7 @@ from fscore.domain.errors import (
     NoSpace,
     SettingError,
     StoreError,
-    TooLong,
+    TooLarge,
     TransientError,
     UnavailableError,
 )
@@ -145,7 +145,7 @@ class ServerDialect(Dialect):
             Fault.NO_TABLE: SettingError(f"{where}; {NO_VOLUME}"),
             Fault.RANGE: Invalid(f"a number is too large for a column: {where}"),
             Fault.TEXT: Invalid(f"a name that is no text in the database's encoding: {where}"),
-            Fault.LONG: TooLong(where),
+            Fault.LONG: TooLarge(f"a value is too long for its column: {where}"),
             Fault.FULL: NoSpace(f"the disk of {where}"),
             Fault.CORRUPT: CorruptError(where),
         }

@@ -287,10 +287,9 @@ def statements(dialect: Dialect, prefix: str) -> Statements:
 
 def create_all(link: Link, tables: Tables, dialect: Dialect) -> None:
     """Make every missing table and index."""
+    known = dialect.indexes(link)
     for table in tables.metadata.sorted_tables:
-        if not dialect.columns(link, table.name):
-            link.run(str(sa.schema.CreateTable(table, if_not_exists=True).compile(dialect=dialect.sqlalchemy)))
-        known = dialect.indexes(link, table.name)
+        link.run(str(sa.schema.CreateTable(table, if_not_exists=True).compile(dialect=dialect.sqlalchemy)))
         for index in sorted(table.indexes, key=lambda index: str(index.name)):
             if str(index.name) not in known:
                 link.run(str(sa.schema.CreateIndex(index).compile(dialect=dialect.sqlalchemy)))

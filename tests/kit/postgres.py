@@ -1,0 +1,111 @@
+"""The PostgreSQL that tests talk to: a server of their own from the Debian package, a database a test."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.kit.databases import Server, account, install, own
+
+ROOT = Path("/usr/lib/postgresql")
+QUICK = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "autovacuum=off", "wal_level=minimal")
+"""What makes a server of tests fast, and useless after a power cut. A kill it survives."""
+SMALL = ("shared_buffers=64MB", "max_connections=200", "max_wal_senders=0", "deadlock_timeout=100ms")
+
+
+def programs() -> Path | None:
+    """The newest installed server's programs."""
+    found = sorted(ROOT.glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    return found[-1].parent if found else None
+
+
+class PostgresServer(Server):
+    """A running server on a loopback port and a unix socket. Every database is a copy of an empty template."""
+
+    def __init__(self, place: Path, *settings: str) -> None:
+        super().__init__(place, "postgres")
+        found = programs()
+        assert found is not None
+        self._programs = found
+        self._settings = (*SMALL, *settings)
+        self._numbers = itertools.count(1)
+        own(place, self.user)
+        command = [str(found / "initdb"), "-D", str(place / "data"), "-A", "trust", "-U", "postgres"]
+        command += ["--no-sync", "--no-instructions", "-E", "UTF8", "--locale=C"]
+        subprocess.run(command, check=True, capture_output=True, **account(self.user))  # type: ignore[call-overload]
+
+    def command(self) -> list[str]:
+        """The server in the foreground."""
+        command = [str(self._programs / "postgres"), "-D", str(self.place / "data"), "-p", str(self.port)]
+        command += ["-k", str(self.place), "-c", "listen_addresses=127.0.0.1"]
+        return command + [part for setting in self._settings for part in ("-c", setting)]
+
+    def answers(self) -> bool:
+        """Whether it takes connections."""
+        try:
+            with self.client():
+                return True
+        except psycopg.OperationalError:
+            return False
+
+    def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
+        """End it: SIGQUIT is a crash without a clean shutdown, and takes every process along."""
+        super().stop(how)
+
+    @contextmanager
+    def client(self, database: str = "postgres") -> Iterator[psycopg.Connection]:
+        """A plain client that commits each statement."""
+        with psycopg.connect(
+            host=str(self.place), port=self.port, user="postgres", dbname=database, autocommit=True
+        ) as connection:
+            yield connection
+
+    def url(self, database: str) -> str:
+        """META-URL of a database."""
+        return f"postgres://postgres@127.0.0.1:{self.port}/{database}?sslmode=disable"
+
+    def fresh(self) -> str:
+        """The name of a new database."""
+        name = f"v{next(self._numbers)}"
+        with self.client() as client:
+            client.execute(f"CREATE DATABASE {name} TEMPLATE template0 STRATEGY file_copy")
+        return name
+
+    def drop(self, name: str) -> None:
+        """Remove a database, whoever still looks at it."""
+        with self.client() as client:
+            client.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def need_postgres() -> None:
+    """Skip, or fail where REQUIRE_SERVICES=1, without a server program."""
+    install(lambda: programs() is not None, "postgresql")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A server for the session."""
+    need_postgres()
+    with tempfile.TemporaryDirectory(prefix="fscore-pg-") as place:
+        server = PostgresServer(Path(place), *QUICK)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """META-URL of an empty database."""
+    name = postgres_server.fresh()
+    yield postgres_server.url(name)
+    postgres_server.drop(name)
