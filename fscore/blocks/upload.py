@@ -199,7 +199,8 @@ class SliceWriter:
             raise
         self._index += 1
 
-        def done(_: Future[None]) -> None:
+        def done(upload: Future[None]) -> None:
+            self._await(upload)
             with suppress(BufferError):  # a driver may look at it a moment longer
                 block.release()
             if buffer is not None:
@@ -222,8 +223,5 @@ class SliceWriter:
             self._error = error
 
     def _raise_failed(self) -> None:
-        for upload in self._uploads:
-            if upload.done():
-                self._await(upload)
         if self._error is not None:
             raise self._error

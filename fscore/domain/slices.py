@@ -9,10 +9,14 @@ Rule 3  gaps and slice 0 read as zeros; the list may end before or after the fil
 from __future__ import annotations
 
 import struct
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from fscore.domain.errors import CorruptError
+
+_pos = attrgetter("pos")
 
 RECORD: Final = struct.Struct(">IQIII")
 
@@ -56,37 +60,48 @@ def overlay(records: Sequence[SliceRecord]) -> list[SliceRecord]:
     """What a reader sees: ascending, disjoint pieces from 0 to the last painted byte, holes explicit."""
     if len(records) == 1 and records[0].pos == 0:
         return [records[0]]
-    free: list[tuple[int, int]] = []
-    painted: list[SliceRecord] = []
-    top = max((record.end for record in records), default=0)
-    free = [(0, top)] if top else []
-    for record in reversed(records):  # newest first: each paints only what is still free
-        if not free:
-            break
-        left: list[tuple[int, int]] = []
-        for start, end in free:
-            lo, hi = max(start, record.pos), min(end, record.end)
-            if lo >= hi:
-                left.append((start, end))
-                continue
-            painted.append(_cut(record, lo, hi))
-            if start < lo:
-                left.append((start, lo))
-            if hi < end:
-                left.append((hi, end))
-        free = left
-    painted.extend(hole(start, end - start) for start, end in free)
-    painted.sort()
-    return painted
+    starts: list[int] = []
+    pieces: list[SliceRecord] = []
+    for record in records:
+        pos, end = record.pos, record.end
+        low = bisect_right(starts, pos)
+        if low and pieces[low - 1].end > pos:
+            low -= 1
+        high = bisect_left(starts, end, low)
+        painted = [record]
+        if low < high:
+            first, last = pieces[low], pieces[high - 1]
+            if first.pos < pos:
+                painted.insert(0, _cut(first, first.pos, pos))
+            if last.end > end:
+                painted.append(_cut(last, end, last.end))
+        pieces[low:high] = painted
+        starts[low:high] = [piece.pos for piece in painted]
+    return _with_gaps(pieces)
+
+
+def _with_gaps(pieces: Sequence[SliceRecord]) -> list[SliceRecord]:
+    view: list[SliceRecord] = []
+    at = 0
+    for piece in pieces:
+        if piece.pos > at:
+            view.append(hole(at, piece.pos - at))
+        view.append(piece)
+        at = piece.end
+    return view
 
 
 def clip(view: Sequence[SliceRecord], pos: int, length: int) -> list[SliceRecord]:
     """The pieces of an overlay inside [pos, pos + length), with a hole after the view's end."""
-    end = pos + length
-    pieces = [
-        _cut(piece, max(piece.pos, pos), min(piece.end, end)) for piece in view if piece.pos < end and piece.end > pos
-    ]
-    covered = pieces[-1].end if pieces else pos
+    end, covered = pos + length, pos
+    pieces: list[SliceRecord] = []
+    for at in range(max(bisect_right(view, pos, key=_pos) - 1, 0), len(view)):
+        piece = view[at]
+        if piece.pos >= end:
+            break
+        if piece.end > pos:
+            pieces.append(_cut(piece, max(piece.pos, pos), min(piece.end, end)))
+            covered = pieces[-1].end
     if covered < end:
         pieces.append(hole(covered, end - covered))
     return pieces

@@ -1,8 +1,8 @@
 """Compaction in the background: a chunk whose list has grown long gets its oldest records replaced by one slice.
 
 Rule 1  a reader that meets a list or a view of five or more, and a writer whose appends make a list long, ask for it
-        and go on; at most a few chunks wait, the rest is asked for again. Only a list near what the smallest engine
-        can hold (2,500 records) makes its writer wait.
+        and go on; at most a few chunks wait, the rest is asked for again. A writer of many records at once asks later,
+        for it would only be asked again. A list near what the smallest engine can hold makes its writer wait.
 Rule 2  files with the immutable flag, and files that this process composed, are left alone: a compaction would copy
         what they share. What a caller asks for by name is done, save for immutable files.
 Rule 3  blocks first, the records after, and those only if the head of the list is what was compacted. Else the new
@@ -98,13 +98,20 @@ class Compactor:
             self._lengths[key] = (length, due)
             if len(self._lengths) > REMEMBERED:
                 self._lengths.popitem(last=False)
-        if length < due:
-            return
-        if limits.force and length >= limits.force and self._pool is not None:
-            self._begin(key)
-            self._run(key, limits.write)
-        else:
+        if length >= (due if count < limits.write else max(due, limits.force // 3)):
             self._ask(key, limits.write)
+
+    def make_room(self, ino: int, index: int, count: int) -> None:
+        """Before so many records are appended: a list that could get too long for an engine is compacted first."""
+        limits = self._thresholds
+        with self._turn:
+            known = self._lengths.get((ino, index))
+        if known is None and count <= limits.write:
+            return  # what others leave is shorter than that
+        length = limits.force if known is None else known[0]
+        if limits.force and length + count > limits.force:
+            self._begin((ino, index))
+            self._run((ino, index), limits.write)
 
     def compact(self, ino: int, index: int) -> int:
         """Compact a chunk now, as far as it goes; returns the bytes written. Immutable files are left alone."""
@@ -181,8 +188,9 @@ class Compactor:
     def _learn(self, key: Chunk, length: int) -> None:
         write = self._thresholds.write
         with self._turn:
-            if key in self._lengths:
-                self._lengths[key] = (length, max(write, length + write // 2))
+            self._lengths[key] = (length, max(write, length + write // 2))
+            if len(self._lengths) > REMEMBERED:
+                self._lengths.popitem(last=False)
 
     def _leave(self, key: Chunk, length: int) -> None:
         """Nothing is to be gained: readers need not ask again until the list is another one."""
@@ -205,11 +213,11 @@ class Compactor:
 
     def _once(self, ino: int, index: int, records: list[SliceRecord]) -> int | None:
         """One compaction; the bytes written, None when there is nothing to gain or somebody else was faster."""
-        found = plan(records)
+        found = plan(records, whole=self._meta.setting.change_log)
         if found is None:
             return None
         slice_id = self._meta.new_slice_id()
-        writer = self._blocks.new_writer(slice_id)
+        writer = self._blocks.new_writer(slice_id, self._meta.tier_of(ino))
         try:
             self._copy(found, writer)
             writer.finish()

@@ -29,6 +29,31 @@ class OpenFile:
         self.tried_whole = False
         """Whether the filling of a whole file was begun, or refused, since it was opened."""
 
+    def uncommitted(self, offset: int, length: int) -> bool:
+        """Whether a read of this range that asks the tree alone would miss what this process wrote."""
+        writer = self.writer
+        if writer is None or not writer.dirty:
+            return False
+        known = self.reader.attr.length
+        return writer.length > known < offset + length or writer.overlaps(offset, length)
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Fill `buffer` with what is committed and, over it, what this process wrote; the bytes read.
+
+        What waits in memory is copied from there. What is on its way to the store is committed first.
+        """
+        writer = self.writer
+        while writer is not None and writer.dirty:
+            generation = writer.generation
+            count = max(min(len(buffer), self.length() - offset), 0)
+            target = buffer[:count]
+            got = self.reader.read_into(offset, target)
+            target[got:] = bytes(count - got)
+            if writer.patch(offset, target, generation):
+                return count
+            writer.flush()
+        return self.reader.read_into(offset, buffer)
+
     def length(self) -> int:
         """The file's length, with what this process has written and not committed yet."""
         committed = self.reader.length()

@@ -116,7 +116,12 @@ class Vfs:
     def read(self, fh: int, offset: int, size: int) -> bytes:
         """Bytes of a range; fewer at the end of the file."""
         handle = self._readable(fh, offset, size)
-        data = handle.file.reader.read(offset, size)
+        file = handle.file
+        if file.uncommitted(offset, size):
+            buffer = bytearray(max(min(size, file.length() - offset), 0))
+            count = file.read_into(offset, memoryview(buffer))
+            return bytes(memoryview(buffer)[:count])
+        data = file.reader.read(offset, size)
         self._look_ahead(handle, offset, len(data))
         return data
 
@@ -142,6 +147,8 @@ class Vfs:
     def read_into(self, fh: int, offset: int, buffer: memoryview) -> int:
         """Fill a buffer from `offset`; returns the bytes read, fewer at the end of the file."""
         handle = self._readable(fh, offset, len(buffer))
+        if handle.file.uncommitted(offset, len(buffer)):
+            return handle.file.read_into(offset, buffer)
         count = handle.file.reader.read_into(offset, buffer)
         self._look_ahead(handle, offset, count)
         return count
@@ -209,9 +216,14 @@ class Vfs:
         return self.overlaid(ino, self.meta.getattr(ino))
 
     def overlaid(self, ino: int, attr: Attr) -> Attr:
-        """`attr` with the length that this process's uncommitted writes give the file."""
-        length = self._length(ino, attr)
-        return attr if length == attr.length else msgspec.structs.replace(attr, length=length)
+        """`attr` with the length and the times that this process's uncommitted writes give the file."""
+        file = self._handles.file(ino)
+        writer = None if file is None else file.writer
+        if writer is None or not writer.dirty:
+            return attr
+        wrote_ns = writer.mtime_ns
+        length, mtime_ns, ctime_ns = max(attr.length, writer.length), wrote_ns, max(attr.ctime_ns, wrote_ns)
+        return msgspec.structs.replace(attr, length=length, mtime_ns=mtime_ns, ctime_ns=ctime_ns)
 
     def truncate(self, who: Caller, ino: int, length: int, *, checked: bool = False) -> Attr:
         """Set a file's length; what was written before is committed first. `checked`: a handle carries permission."""
@@ -376,11 +388,6 @@ class Vfs:
             raise BadHandle("the file is open for writing only")
         if offset < 0 or size < 0:
             raise Invalid(f"offset {offset}, size {size}")
-        writer = handle.file.writer
-        if writer is not None and writer.dirty:
-            length = handle.file.reader.attr.length
-            if writer.overlaps(offset, size) or writer.length > length < offset + size:
-                writer.flush()
         return handle
 
     def _look_ahead(self, handle: Handle, offset: int, count: int) -> None:
@@ -393,9 +400,20 @@ class Vfs:
         if file.writer is None:
             with self._handles.lock:
                 if file.writer is None:
-                    committed = partial(self._committed, file)
-                    file.writer = FileWriter(file.ino, self.meta, self.blocks, self._budget, self._clock, committed)
+                    file.writer = FileWriter(
+                        file.ino,
+                        self.meta,
+                        self.blocks,
+                        self._budget,
+                        self._clock,
+                        partial(self._committing, file),
+                        partial(self._committed, file),
+                    )
         return file.writer
+
+    def _committing(self, file: OpenFile, index: int, count: int) -> None:
+        if file.reader.attr.length > index * CHUNK:
+            self._compactor.make_room(file.ino, index, count)
 
     def _committed(self, file: OpenFile, attr: Attr, index: int, count: int) -> None:
         fresh = file.reader.attr.length <= index * CHUNK

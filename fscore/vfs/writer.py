@@ -1,13 +1,12 @@
 """The buffered writer of one open file: bytes in, slices out, blocks first and the slice record after.
 
-Rule 1  a run is one slice to be: contiguous bytes inside one chunk. What is still in its buffer may be overwritten;
-        what went to the slice writer may not.
-Rule 2  a write goes into a run only if no younger run covers the same bytes; else it starts a younger run.
-Rule 3  runs are committed oldest first, those of one chunk in one transaction; the newest wins, as the format says.
-Rule 4  small runs of one chunk that were not handed to an upload yet share a slice, one record each.
-Rule 5  a commit that was refused deletes its objects; one whose outcome is unknown leaves them when the records do
+Rule 1  what is not committed lies in one `DirtyChunk` for each chunk (see `vfs.dirty`), and is overwritten there.
+Rule 2  a chunk is committed by one transaction, after all its blocks are durable; lower chunks go first.
+Rule 3  committed are: everything at flush; whole chunks, once three wait; a chunk of too many extents; everything,
+        when this file has too many of them or all files together hold more than they may.
+Rule 4  a commit that was refused deletes its objects; one whose outcome is unknown leaves them when the records do
         not show it (a leak, never a lie).
-Rule 6  the first error stays: every later write, flush and close of the file raises it.
+Rule 5  the first error stays: every later write, flush and close of the file raises it.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Sequence
-from itertools import groupby
 from typing import Final
 
 from fscore.blocks.store import BlockStore
@@ -29,38 +27,21 @@ from fscore.runtime import log
 from fscore.runtime.buffer import Buffer, as_view
 from fscore.runtime.clock import Clock
 from fscore.vfs.budget import Budget
+from fscore.vfs.dirty import DirtyChunk
 
-MAX_RUNS: Final = 256
-"""Runs that one file may hold before they are committed: bounds memory and transactions under random writes."""
+MAX_CHUNK_EXTENTS: Final = 1000
+"""Extents that one chunk may hold: each becomes a record, and a transaction of more would be slow."""
 
-MAX_SEALED: Final = 2
+MAX_EXTENTS: Final = 16_384
+"""Extents that one file may hold, however small they are."""
+
+MAX_FULL: Final = 2
 """Whole chunks that may wait, uploading, before the oldest is committed."""
 
 SMALL: Final = 256 << 10
 """A file that buffers less than this is not asked to give memory back: it would only make tiny slices."""
 
 _log = log.get(__name__)
-
-
-class Run:
-    """One slice in the making: [start, end) of chunk `index`; `buffer` holds its last bytes."""
-
-    __slots__ = ("buffer", "index", "mtime_ns", "off", "pushed", "slice_id", "start", "writer")
-
-    def __init__(self, index: int, start: int) -> None:
-        self.index = index
-        self.start = start
-        self.pushed = 0
-        self.buffer = bytearray()
-        self.slice_id = 0
-        self.off = 0
-        self.writer: SliceWriter | None = None
-        self.mtime_ns = 0
-
-    @property
-    def end(self) -> int:
-        """Position in the chunk after the last byte."""
-        return self.start + self.pushed + len(self.buffer)
 
 
 class FileWriter:
@@ -73,48 +54,61 @@ class FileWriter:
         blocks: BlockStore,
         budget: Budget,
         clock: Clock,
+        committing: Callable[[int, int], None],
         committed: Callable[[Attr, int, int], None],
     ) -> None:
         self._ino = ino
+        self._committing = committing
         self._committed = committed
         self._meta = meta
         self._blocks = blocks
         self._budget = budget
         self._clock = clock
         self.lock: Final = threading.RLock()
-        self._runs: list[Run] = []
+        self._chunks: dict[int, DirtyChunk] = {}
         self._buffered = 0
+        self._extents = 0
         self._error: BaseException | None = None
         self._touched = 0.0
         self.length = 0
+        self.mtime_ns = 0
+        """When the last bytes were taken."""
+        self.generation = 0
+        """Grows when bytes leave this writer, for the tree or for nowhere."""
 
     def write(self, offset: int, data: Buffer) -> int:
         """Take bytes; returns their number. Raises what an earlier upload or commit of this file raised."""
         view = as_view(data)
-        now = self._clock.now_ns()
+        size = len(view)
         with self.lock:
             self._check()
-            done = 0
-            if not len(view):
+            if not size:
                 return 0  # write(2) of nothing does not make a file longer, wherever it lies
+            self.mtime_ns = self._clock.now_ns()
             try:
-                for index, pos, part in by_chunk(offset, len(view)):
-                    self._write_part(index, pos, view[done : done + part], now)
-                    done += part
-                self.length = max(self.length, offset + done)
+                index, pos = divmod(offset, CHUNK)
+                if pos + size <= CHUNK:
+                    self._write_part(index, pos, view)
+                else:
+                    done = 0
+                    for at, start, part in by_chunk(offset, size):
+                        self._write_part(at, start, view[done : done + part])
+                        done += part
+                self.length = max(self.length, offset + size)
                 self._touched = self._clock.monotonic()
-                self._relieve()
+                if self._extents > MAX_EXTENTS or (self._budget.exceeded and self._buffered > SMALL):
+                    self._commit(sorted(self._chunks))
             except (FsError, StoreError) as error:
                 self._fail(error)
                 raise
-        return done
+        return size
 
     def flush(self) -> None:
         """Make everything written durable and visible."""
         with self.lock:
             self._check()
             try:
-                self._commit(len(self._runs))
+                self._commit(sorted(self._chunks))
             except (FsError, StoreError) as error:
                 self._fail(error)
                 raise
@@ -122,7 +116,7 @@ class FileWriter:
 
     def flush_idle(self, before: float) -> None:
         """Flush if nothing was written since `before` (monotonic seconds); errors wait for the next caller."""
-        if not self._runs or self._touched > before:
+        if not self._chunks or self._touched > before:
             return
         with contextlib.suppress(FsError, StoreError):
             self.flush()
@@ -130,144 +124,92 @@ class FileWriter:
     def overlaps(self, offset: int, length: int) -> bool:
         """Whether a read of this range would miss bytes that are not committed yet."""
         with self.lock:
-            for run in self._runs:
-                base = run.index * CHUNK
-                if base + run.start < offset + length and offset < base + run.end:
+            for index, pos, part in by_chunk(offset, length) if self._chunks else ():
+                chunk = self._chunks.get(index)
+                if chunk is not None and chunk.touches(pos, pos + part):
                     return True
             return False
+
+    def patch(self, offset: int, target: memoryview, generation: int) -> bool:
+        """Put bytes that are not committed yet over what was read since `generation`.
+
+        False when some left this writer meanwhile, or are with an upload.
+        """
+        with self.lock:
+            if generation != self.generation:
+                return False
+            parts = [(self._chunks.get(index), pos, part) for index, pos, part in by_chunk(offset, len(target))]
+            if any(chunk is not None and not chunk.patches(pos, pos + part) for chunk, pos, part in parts):
+                return False
+            done = 0
+            for chunk, pos, part in parts:
+                if chunk is not None:
+                    chunk.patch(pos, target[done : done + part])
+                done += part
+            return True
 
     @property
     def dirty(self) -> bool:
         """Whether anything waits to be committed."""
-        return bool(self._runs)
+        return bool(self._chunks)
 
     def discard(self) -> None:
         """Drop what is not committed and delete its objects."""
         with self.lock:
-            self._abort(self._runs)
+            self._abort()
 
     def _check(self) -> None:
         if self._error is not None:
             raise self._error
 
-    def _write_part(self, index: int, pos: int, data: memoryview, now: int) -> None:
-        run = self._find(index, pos, len(data))
-        if run is None:
-            run = Run(index, pos)
-            self._runs.append(run)
-        run.mtime_ns = now
-        at = pos - run.start - run.pushed
-        block = self._blocks.block_size
-        if at == len(run.buffer):
-            self._append(run, data, block)
-            return
-        overlap = min(len(run.buffer) - at, len(data))
-        run.buffer[at : at + overlap] = data[:overlap]
-        if overlap < len(data):
-            self._append(run, data[overlap:], block)
+    def _write_part(self, index: int, pos: int, data: memoryview) -> None:
+        chunk = self._chunks.get(index)
+        if chunk is None:
+            chunk = self._chunks[index] = DirtyChunk(index, self._blocks.block_size, self._new_slice)
+            before = self._chunks.get(index - 1)
+            if not pos and before is not None and before.full:
+                chunk.stream(pos)
+        held, extents = chunk.buffered, chunk.extents
+        chunk.write(pos, data)
+        self._extents += chunk.extents - extents
+        if chunk.buffered != held:
+            self._account(chunk.buffered - held)
+        if chunk.extents > MAX_CHUNK_EXTENTS:
+            self._commit((index,))
+        elif chunk.end == CHUNK and len(self._chunks) > MAX_FULL:
+            full = sorted(at for at, other in self._chunks.items() if other.full)
+            self._commit(full[:-MAX_FULL])
 
-    def _find(self, index: int, pos: int, length: int) -> Run | None:
-        """The run that can take these bytes: they touch its buffer, and no younger run covers them."""
-        for run in reversed(self._runs):
-            if run.index != index:
-                continue
-            if run.start + run.pushed <= pos <= run.end:
-                return run
-            if pos < run.end and run.start < pos + length:
-                return None
-        return None
-
-    def _append(self, run: Run, data: memoryview, block: int) -> None:
-        """Add bytes behind a run's last, handing whole blocks to the upload."""
-        room = block - len(run.buffer) - run.pushed % block
-        if len(data) < room:
-            run.buffer += data
-            self._account(len(data))
-            return
-        if run.buffer:
-            run.buffer += data[:room]
-            self._account(room)
-            self._push(run)
-            data = data[room:]
-        whole = len(data) - len(data) % block
-        if whole:
-            self._slice(run).write(data[:whole], owned=isinstance(data.obj, bytes))
-            run.pushed += whole
-        if whole < len(data):
-            run.buffer += data[whole:]
-            self._account(len(data) - whole)
-
-    def _slice(self, run: Run) -> SliceWriter:
-        if run.writer is None:
-            run.slice_id = self._meta.new_slice_id()
-            run.writer = self._blocks.new_writer(run.slice_id)
-        return run.writer
-
-    def _push(self, run: Run) -> None:
-        buffer, run.buffer = run.buffer, bytearray()
-        self._account(-len(buffer))
-        self._slice(run).write(buffer, owned=True)
-        run.pushed += len(buffer)
+    def _new_slice(self) -> SliceWriter:
+        return self._blocks.new_writer(self._meta.new_slice_id(), self._meta.tier_of(self._ino))
 
     def _account(self, count: int) -> None:
         self._buffered += count
         self._budget.add(count)
 
-    def _relieve(self) -> None:
-        """Commit what should not wait: whole chunks behind the newest, too many runs, too much memory."""
-        if len(self._runs) > MAX_RUNS or (self._budget.exceeded and self._buffered > SMALL):
-            self._commit(len(self._runs))
-            return
-        full = sum(run.end == CHUNK for run in self._runs) if len(self._runs) > MAX_SEALED else 0
-        if full > MAX_SEALED:
-            self._commit(len(self._runs) - MAX_SEALED)
+    def _commit(self, indexes: Sequence[int]) -> None:
+        """Upload and commit these chunks."""
+        uploads = []
+        for index in indexes:
+            chunk = self._chunks[index]
+            self._account(-chunk.buffered)
+            self._extents -= chunk.extents
+            uploads.append((chunk, chunk.send()))
+        for chunk, writers in uploads:
+            for writer in writers:
+                writer.finish()
+            self._commit_chunk(chunk)
+            del self._chunks[chunk.index]
+            self.generation += 1
 
-    def _commit(self, count: int) -> None:
-        """Upload and commit the oldest `count` runs."""
-        groups = [list(group) for _, group in groupby(self._runs[:count], key=lambda run: run.index)]
-        for group in groups:
-            self._send(group)
-        for group in groups:
-            for run in group:
-                if run.writer is not None:
-                    run.writer.finish()
-            self._commit_chunk(group)
-            del self._runs[: len(group)]
-
-    def _send(self, runs: Sequence[Run]) -> None:
-        """Hand the last bytes of one chunk's runs to uploads, several small runs to one."""
-        pack: SliceWriter | None = None
-        pack_id = 0
-        for run in runs:
-            if run.writer is None and pack is not None and pack.size + len(run.buffer) <= self._blocks.block_size:
-                run.slice_id, run.off = pack_id, pack.size
-                writer = run.writer = pack
-            else:
-                if pack is not None:
-                    pack.seal()
-                whole = run.writer is not None
-                writer = self._slice(run)
-                pack, pack_id = (None, 0) if whole else (writer, run.slice_id)
-            if run.buffer:
-                self._push(run)
-            if writer is not pack:
-                writer.seal()
-        if pack is not None:
-            pack.seal()
-
-    def _commit_chunk(self, runs: Sequence[Run]) -> None:
-        index = runs[0].index
-        records = [
-            SliceRecord(run.start, run.slice_id, run.writer.size, run.off, run.pushed)
-            for run in runs
-            if run.writer is not None
-        ]
-        length = index * CHUNK + max(run.end for run in runs)
+    def _commit_chunk(self, chunk: DirtyChunk) -> None:
+        index, records = chunk.index, chunk.records()
+        length = index * CHUNK + chunk.end
+        self._committing(index, len(records))
         try:
-            attr = self._meta.write(self._ino, index, records, runs[-1].mtime_ns, new_length=length)
+            attr = self._meta.write(self._ino, index, records, self.mtime_ns, new_length=length)
         except StoreError as error:
-            for run in runs:  # the outcome is unknown: these objects may be referred to
-                run.writer = None
+            chunk.release()  # the outcome is unknown: these objects may be referred to
             _log.warning("inode %d chunk %d: commit failed with unknown outcome: %s", self._ino, index, error)
             if not self._is_committed(index, records):
                 raise
@@ -283,11 +225,12 @@ class FileWriter:
 
     def _fail(self, error: BaseException) -> None:
         self._error = error
-        self._abort(self._runs)
+        self._abort()
 
-    def _abort(self, runs: list[Run]) -> None:
-        for writer in {id(run.writer): run.writer for run in runs}.values():
-            if writer is not None:
-                writer.abort()
-        runs.clear()
+    def _abort(self) -> None:
+        for chunk in self._chunks.values():
+            chunk.abort()
+        self._chunks.clear()
+        self._extents = 0
         self._account(-self._buffered)
+        self.generation += 1
