@@ -42,6 +42,8 @@ VOLUMES_ENV: Final = "FSCORE_VOLUMES"
 CACHE_ENV: Final = "FSCORE_CACHE_DIR"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _PASSWORD: Final = re.compile(r"(://[^/@:]*:)[^@]*@")
+MEGABIT: Final = 125_000
+"""Bytes in what a setting's limits are counted in."""
 _CHECKSUMMED: Final = frozenset({"s3", "minio"})
 
 
@@ -285,6 +287,11 @@ def _assemble(url: str, meta: MetaService, override: ObjectStore | None, clock: 
         upload_threads=options.upload_threads,
         fetch_threads=options.fetch_threads,
         metrics=metrics,
+        tiers={
+            number: stack_store(setting, override, clock, options, metrics, tier=number)
+            for number in setting.tier_numbers
+            if number
+        },
     )
     vfs_options = VfsOptions(
         read_only=options.read_only,
@@ -300,9 +307,19 @@ def _assemble(url: str, meta: MetaService, override: ObjectStore | None, clock: 
 
 
 def stack_store(
-    setting: Setting, override: ObjectStore | None, clock: Clock, options: Options, metrics: Metrics
+    setting: Setting,
+    override: ObjectStore | None,
+    clock: Clock,
+    options: Options,
+    metrics: Metrics,
+    *,
+    tier: int = 0,
 ) -> ObjectStore:
-    """The volume's object store: driver, checksum, limits, retries, meter, seal, and the name before every key."""
+    """The volume's object store: driver, checksum, limits, retries, meter, seal, and the name before every key.
+
+    What is put gets the storage class of the tier.
+    """
+    storage_class, tag = setting.tier(tier)
     store = override or open_store(
         setting.storage,
         options.bucket or setting.bucket,
@@ -311,11 +328,15 @@ def stack_store(
         session_token=setting.session_token,
         shards=setting.shards,
         durable=options.durable,
+        storage_class=storage_class,
+        tag=tag,
     )
     if setting.storage in _CHECKSUMMED and override is None:
         store = Checksummed(store)
-    if options.upload_limit or options.download_limit:
-        store = Limited(store, upload=options.upload_limit, download=options.download_limit, clock=clock)
+    upload = options.upload_limit or setting.upload_limit * MEGABIT
+    download = options.download_limit or setting.download_limit * MEGABIT
+    if upload or download:
+        store = Limited(store, upload=upload, download=download, clock=clock)
     store = Metered(Retrying(store, Retry(attempts=options.attempts, clock=clock)), metrics)
     if setting.encrypt_key:
         from fscore.objects.wrap.encrypt import Encrypted, Sealer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -64,8 +64,10 @@ class BlockStore:
         buffer_bytes: int = 300 << 20,
         prefetch_blocks: int = 16,
         metrics: Metrics | None = None,
+        tiers: Mapping[int, ObjectStore] | None = None,
     ) -> None:
         self.objects = objects
+        self._tiers = tiers or {}
         self.block_size = block_size
         self.cache = cache or NoCache()
         self.metrics = metrics or Metrics()
@@ -85,13 +87,13 @@ class BlockStore:
         self._trails: OrderedDict[str, tuple[int, int]] = OrderedDict()
         self._trails_lock = threading.Lock()
 
-    def new_writer(self, slice_id: int) -> SliceWriter:
-        """A writer of a slice that nobody has written yet."""
+    def new_writer(self, slice_id: int, tier: int = 0) -> SliceWriter:
+        """A writer of a slice that nobody has written yet; its blocks go to the storage class of the tier."""
         return SliceWriter(
             slice_id,
             block_size=self.block_size,
             hash_prefix=self._hash_prefix,
-            store=self._put,
+            store=partial(self._put, self._tiers.get(tier, self.objects)),
             remove=self._remove,
             pool=self._uploads,
             budget=self._budget,
@@ -317,9 +319,9 @@ class BlockStore:
             return length, "failed"
         return length, "fetched"
 
-    def _put(self, key: str, block: Buffer) -> None:
+    def _put(self, objects: ObjectStore, key: str, block: Buffer) -> None:
         with self.metrics.timed("blocks.put"):
-            self.objects.put(key, self._codec.encode(block))
+            objects.put(key, self._codec.encode(block))
         self.metrics.add("blocks.put.bytes", len(block))
 
     def _delete(self, key: str) -> None:

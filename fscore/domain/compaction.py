@@ -51,15 +51,18 @@ class Plan(NamedTuple):
         return tuple(SliceRecord(pos, slice_id, self.size, off, length) for pos, off, length in self.spans)
 
 
-def plan(records: Sequence[SliceRecord]) -> Plan | None:
-    """What to do with a chunk's list, oldest first; None when nothing is to be gained."""
+def plan(records: Sequence[SliceRecord], *, whole: bool = False) -> Plan | None:
+    """What to do with a chunk's list, oldest first; None when nothing is to be gained.
+
+    With `whole` every inner hole is written: a line of the change log knows one record only.
+    """
     head = tuple(records[:MOST])
     skipped = _skipped(head)
     rest = head[skipped:]
     if len(rest) < 2:
         return None
     view = _trimmed(rest)
-    wide = _wide(view)
+    wide = None if whole else _wide(view)
     pieces = tuple(piece for piece in view if piece is not wide)
     found = Plan(head[:skipped], rest, pieces, _spans(view, wide))
     return found if len(found.records(1)) < len(rest) else None

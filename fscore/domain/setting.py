@@ -72,6 +72,17 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
         """Bytes of a full block."""
         return self.block_size_kib * 1024
 
+    @property
+    def tier_numbers(self) -> tuple[int, ...]:
+        """The tiers that files may belong to; 0 is always there."""
+        return tuple(sorted({0} | {int(number) for number in self.tiers or {} if number.isdecimal()}))
+
+    def tier(self, number: int) -> tuple[str, str]:
+        """Storage class and tag (`key=value`) of a tier's objects, empty for the store's own; an unknown one is 0."""
+        tiers = self.tiers or {"0": {"StorageClass": self.storage_class}}
+        found = tiers.get(str(number), tiers.get("0")) or {}
+        return str(found.get("StorageClass") or ""), str(found.get("Tag") or "")
+
     @classmethod
     def parse(cls, data: bytes) -> Setting:
         """The setting in its stored JSON text. SettingError when it is none."""
@@ -217,6 +228,4 @@ def _unwritable(setting: Setting) -> list[str]:
     unknown = [key for key in setting.unknown if key.lower() != "partitions"]
     if unknown:
         reasons.append(f"its setting has keys of a newer release: {', '.join(sorted(unknown))}")
-    if setting.tiers is not None and set(setting.tiers) - {"0"}:
-        reasons.append("it has storage tiers, which this client does not use yet")
     return reasons

@@ -23,14 +23,15 @@ Value = int | bool | str | bytes
 class ChangeLog:
     """Makes the lines of one client. Thread-safe."""
 
-    def __init__(self, sid: int) -> None:
-        self._sid = sid
+    def __init__(self) -> None:
+        self.sid = 0
+        """The session, once there is one."""
         self._numbers = itertools.count(1)
 
     def line(self, now_ns: int, operation: str, *values: Value) -> bytes:
         """A line; bytes among the values are escaped, str go in as they are."""
         filled = operation % tuple(map(_text, values))
-        return f"{now_ns // NANO}.{now_ns % NANO:09d}|{filled}|({self._sid},{next(self._numbers)})".encode()
+        return f"{now_ns // NANO}.{now_ns % NANO:09d}|{filled}|({self.sid},{next(self._numbers)})".encode()
 
 
 def escape(data: bytes) -> str:

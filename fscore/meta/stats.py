@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from fscore.domain.attr import Kind, space_of
@@ -17,8 +17,9 @@ _NONE: Final = DirStat(0, 0, 0)
 class DirStats:
     """Gathers changes by directory; a lost flush is drift, never damage. Thread-safe."""
 
-    def __init__(self, engine: MetaEngine) -> None:
+    def __init__(self, engine: MetaEngine, log: Callable[..., None]) -> None:
         self._engine = engine
+        self._log = log
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
         self._changes: dict[int, DirStat] = {}
@@ -68,6 +69,7 @@ class DirStats:
             return None
         stat = count_entries(self._engine, ino)
         self._engine.set_dir_stat(ino, stat)
+        self._log("DIRSTAT(%d,%d,%d,%d)", ino, *stat)
         return stat
 
 

@@ -22,15 +22,21 @@ def open_store(
     prefix: str = "",
     shards: int = 0,
     durable: bool = True,
+    storage_class: str = "",
+    tag: str = "",
 ) -> ObjectStore:
     """The store of that kind at `bucket`, seen from below `prefix`. SettingError for what cannot be one.
+
+    What is put gets the storage class and the tag (`key=value`), where the store has such a thing.
 
     With `shards` above 1 `bucket` holds a `%d` and the keys, which must carry the volume's name by then, are spread.
     `durable=False` lets the `file` store skip fsync: faster, and a power cut may lose what was acknowledged.
     """
 
     def driver(place: str) -> ObjectStore:
-        return _driver(setting_storage.lower(), place, access_key, secret_key, session_token, durable)
+        return _driver(
+            setting_storage.lower(), place, (access_key, secret_key, session_token), durable, storage_class, tag
+        )
 
     store = Sharded([driver(place) for place in _shards(bucket, shards)]) if shards > 1 else driver(bucket)
     return Prefixed(store, prefix) if prefix else store
@@ -45,7 +51,9 @@ def _shards(bucket: str, shards: int) -> list[str]:
     return places
 
 
-def _driver(storage: str, bucket: str, access: str, secret: str, token: str, durable: bool) -> ObjectStore:
+def _driver(
+    storage: str, bucket: str, secrets: tuple[str, str, str], durable: bool, storage_class: str, tag: str
+) -> ObjectStore:
     if storage == "file":
         from fscore.objects.file import FileStore
 
@@ -60,5 +68,14 @@ def _driver(storage: str, bucket: str, access: str, secret: str, token: str, dur
     if storage in {"s3", "minio"}:
         from fscore.objects.s3.store import S3Store
 
-        return S3Store(bucket, access_key=access, secret_key=secret, session_token=token, path_style=storage == "minio")
+        access, secret, token = secrets
+        return S3Store(
+            bucket,
+            access_key=access,
+            secret_key=secret,
+            session_token=token,
+            path_style=storage == "minio",
+            storage_class=storage_class,
+            tag=tag,
+        )
     raise SettingError(f"storage {storage!r} is not one of {', '.join(STORAGES)}")

@@ -79,6 +79,7 @@ class Composer:
         self._blocks = blocks
         self._who = who
         self._ino = ino
+        self._tier = meta.tier_of(ino)
         self._waiting: deque[_Part] = deque()
         self._part = _Part(0)
         self._at = 0
@@ -126,7 +127,7 @@ class Composer:
             while done < len(view):
                 if writer is None:
                     slice_id = self._meta.new_slice_id()
-                    writer = self._blocks.new_writer(slice_id)
+                    writer = self._blocks.new_writer(slice_id, self._tier)
                     self._part.writers.append(writer)
                     self._part.pieces.append((writer, slice_id))
                 step = min(len(view) - done, CHUNK - self._part.size)

@@ -133,10 +133,10 @@ def _prefetch(work: Work, source: Place, target: Place, ancestors: tuple[int, ..
         wants.append(want_node(source.hint))
     if target.hint:
         wants += [want_node(target.hint), want_has_entries(target.hint)]
-    if ancestors is None:
+    if ancestors is None and source.parent != target.parent:
         wants += [want_lineage(target.parent), want_lineage(source.parent)]
     else:
-        wants += [want_node(ino) for ino in ancestors]
+        wants += [want_node(ino) for ino in ancestors or ()]
     work.txn.prefetch(*wants)
 
 

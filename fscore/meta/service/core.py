@@ -205,6 +205,15 @@ class Core:
             with self._lock:
                 self._doomed += work.queued
 
+    def tier_of(self, ino: int) -> int:
+        """The tier that new bytes of a file go to; 0 without a question asked when the volume has no other."""
+        if len(self.setting.tiers or ()) < 2:
+            return 0
+        try:
+            return self._node(ino).tier
+        except NotFound:
+            return 0
+
     def _node(self, ino: int, *, fresh: bool = False) -> Attr:
         """A node's attributes, from the cache unless they must be `fresh`."""
         self._check_alive()

@@ -44,8 +44,12 @@ class S3Store(ObjectStore):
         secret_key: str = "",
         session_token: str = "",
         path_style: bool = False,
+        storage_class: str = "",
+        tag: str = "",
     ) -> None:
         place = parse_bucket(bucket, path_style=path_style)
+        self._attributes = {"Storage-Class": storage_class} if storage_class else {}
+        self._tags = _tags(tag)
         self.location = f"s3://{place.bucket}" if place.url is None else f"{place.url}/{place.bucket}"
         if place.virtual_host:
             self.location = str(place.url)
@@ -68,7 +72,8 @@ class S3Store(ObjectStore):
                 self._client,
                 check_key(key),
                 as_view(data),
-                attributes=dict(metadata) or None,
+                attributes=(self._attributes | metadata) or None,
+                tags=self._tags,
                 use_multipart=False,
             )
 
@@ -76,7 +81,15 @@ class S3Store(ObjectStore):
         """One PUT with `If-None-Match: *`."""
         try:
             with seam("put", key, self.location):
-                obstore.put(self._client, check_key(key), as_view(data), mode="create", use_multipart=False)
+                obstore.put(
+                    self._client,
+                    check_key(key),
+                    as_view(data),
+                    attributes=self._attributes or None,
+                    tags=self._tags,
+                    mode="create",
+                    use_multipart=False,
+                )
         except Exists:
             return False
         return True
@@ -149,6 +162,12 @@ class S3Store(ObjectStore):
                 if _BEYOND.search(str(error)):
                     return memoryview(b"")  # begins at or after the end
                 raise
+
+
+def _tags(tag: str) -> dict[str, str] | None:
+    """The tag of a tier, `key=value`, as the client takes it."""
+    key, equals, value = tag.partition("=")
+    return {key: value} if equals and key else None
 
 
 def _just_before(prefix: str) -> str:

@@ -287,9 +287,6 @@ def test_opening_what_is_no_volume(engine_url: str, meta_clock: FakeClock) -> No
 @pytest.mark.parametrize(
     ("change", "readable"),
     [
-        ({"change_log": True}, True),
-        ({"user_group_quota": True}, True),
-        ({"tiers": {"0": {}, "1": {"ID": 1}}}, True),
         ({"unknown": {"Brand": "new"}}, True),
         ({"meta_version": 2}, False),
         ({"min_client_version": "9.0.0"}, False),

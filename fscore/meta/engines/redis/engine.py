@@ -122,15 +122,15 @@ class RedisEngine(MetaEngine):
 
     def view(self) -> AbstractContextManager[MetaView]:
         """Reads of what Redis holds now."""
-        return nullcontext(RedisView(self._link, self._keys))
+        return nullcontext(RedisView(self._link, self._keys, self._recall))
 
     def walk(self, parent: int, names: Iterable[bytes]) -> list[tuple[int, Attr]]:
         """The node of each name in turn, in one round trip where Lua can count that far."""
-        return scans.walk(self._link, self._keys, parent, list(names))
+        return scans.walk(self._link, self._keys, self._recall, parent, list(names))
 
     def scan_dir(self, ino: int, *, attrs: bool, batch: int = 4096) -> Iterator[list[Entry]]:
         """Entries in the hash's order, in batches; names seen are remembered, as a growing hash may repeat some."""
-        small = scans.small_dir(self._link, self._keys, ino) if attrs else None
+        small = scans.small_dir(self._link, self._keys, self._recall, ino) if attrs else None
         if small is not None:
             yield from scans.batched(small, batch)
             return

@@ -7,7 +7,7 @@ Usage is compared and then set, so that a commit whose answer is lost can still 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from fscore.domain.errors import CorruptError
@@ -15,8 +15,11 @@ from fscore.domain.quota import UNLIMITED, Quota, QuotaKey, QuotaKind
 from fscore.meta.engines.redis.keys import Keys
 from fscore.meta.engines.redis.link import Link
 from fscore.meta.engines.redis.recall import Read
+from fscore.meta.engines.redis.scripts import LOG_PAGE
 
 LIMITS: Final = struct.Struct(">qq")
+PAGE: Final = 1000
+"""Lines of the change log read in one go."""
 
 Raw = bytes | None
 
@@ -89,6 +92,17 @@ class QuotaWrites(QuotaReads):
 def log_writes(keys: Keys, line: bytes) -> tuple[tuple[bytes | int | str, ...], ...]:
     """The writes that append a line to the change log."""
     return (("RPUSH", keys.change_log, line), ("INCRBY", keys.last_log, 1))
+
+
+def log_lines(link: Link, keys: Keys) -> Iterator[tuple[int, bytes]]:
+    """Lines with their versions, oldest first: the newest has the version in `txnLastLog`."""
+    after = 0
+    while True:
+        found = link.script(LOG_PAGE, (keys.change_log, keys.last_log), (after, PAGE))
+        if len(found) < 2:
+            return
+        yield from enumerate(found[1:], int(found[0]))
+        after = int(found[0]) + len(found) - 2
 
 
 def decode(limits: Raw, space: Raw, inodes: Raw) -> Quota:

@@ -114,6 +114,21 @@ return found
 with an entry whose attributes the caller fetches. ARGV = the prefix of keys, the names. Makes the names of keys itself;
 in a cluster they all lie in the slot of the prefix."""
 
+LIST: Final = """
+if redis.call('HLEN', KEYS[1]) > tonumber(ARGV[2]) then
+  return false
+end
+local flat, found = redis.call('HGETALL', KEYS[1]), {}
+for n = 2, #flat, 2 do
+  local high, low = struct.unpack('>I4I4', flat[n], 2)
+  found[n / 2] = high < 1048576
+    and redis.call('GET', ARGV[1] .. 'i' .. string.format('%.0f', high * 4294967296 + low)) or ''
+end
+return {flat, found}
+"""
+"""A small directory: names and entries, and the attributes of each, empty where Lua cannot count that far. False for
+one of more entries than ARGV[2]. ARGV[1] is the prefix of keys."""
+
 ADD_STATS: Final = """
 local missing = {}
 for at = 1, #ARGV, 4 do
@@ -175,3 +190,23 @@ redis.call('SET', KEYS[1], ARGV[1])
 return 1
 """
 """Takes a job's turn when the last one is longer ago than the window: ARGV = now, window."""
+
+LOG_PAGE: Final = """
+local length = redis.call('LLEN', KEYS[1])
+local first = tonumber(redis.call('GET', KEYS[2]) or '0') - length + 1
+local at = math.max(tonumber(ARGV[1]) + 1 - first, 0)
+local lines = redis.call('LRANGE', KEYS[1], at, at + tonumber(ARGV[2]) - 1)
+table.insert(lines, 1, tostring(first + at))
+return lines
+"""
+"""Up to ARGV[2] lines of the change log after version ARGV[1], behind the version of the first of them."""
+
+TRIM_LOG: Final = """
+local first = tonumber(redis.call('GET', KEYS[2]) or '0') - redis.call('LLEN', KEYS[1]) + 1
+local gone = tonumber(ARGV[1]) - first + 1
+if gone > 0 then
+  redis.call('LTRIM', KEYS[1], gone, -1)
+end
+return 1
+"""
+"""Drops the lines of the change log up to version ARGV[1]."""
