@@ -15,7 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from fscore.meta.engines.sql.tables import Tables
+
 START_S = 60.0
+TABLES = frozenset(Tables().metadata.tables)
+"""Tables of a volume without a prefix."""
 
 
 def free_port() -> int:

@@ -15,7 +15,7 @@ from typing import Any
 import pymysql
 import pytest
 
-from tests.kit.databases import Server, account, install, own
+from tests.kit.databases import TABLES, Server, account, install, own
 
 QUICK = ("--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=0", "--innodb-flush-method=nosync", "--sync-frm=0")
 """What makes a server of tests fast, and useless after a power cut."""
@@ -35,6 +35,7 @@ class MariadbServer(Server):
         self.socket = place / "s.sock"
         self._options = (*SMALL, *options)
         self._numbers = itertools.count(1)
+        self._idle: list[str] = []
         own(place, self.user)
         command = [str(program("mariadb-install-db")), "--no-defaults", f"--datadir={place / 'data'}"]
         command += ["--auth-root-authentication-method=normal", "--skip-test-db"]
@@ -76,7 +77,7 @@ class MariadbServer(Server):
         """META-URL of a database."""
         return f"mysql://root:@(127.0.0.1:{self.port})/{database}"
 
-    def fresh(self) -> str:
+    def create(self) -> str:
         """The name of a new database."""
         name = f"v{next(self._numbers)}"
         self.execute(f"CREATE DATABASE {name}")
@@ -85,6 +86,22 @@ class MariadbServer(Server):
     def drop(self, name: str) -> None:
         """Remove a database."""
         self.execute(f"DROP DATABASE {name}")
+
+    def lend(self) -> str:
+        """The name of a database that holds nothing, or only empty tables of a volume."""
+        return self._idle.pop() if self._idle else self.create()
+
+    def take_back(self, name: str) -> None:
+        """Empty a database for the next one; one that somebody still uses, or that has other tables, goes."""
+        users = self.execute(f"SELECT count(*) FROM information_schema.processlist WHERE db = '{name}'")
+        found = self.execute(f"SELECT table_name FROM information_schema.tables WHERE table_schema = '{name}'")
+        if users == [(0,)] and {row[0] for row in found} == TABLES:
+            with self.client(name) as client, client.cursor() as cursor:
+                for table in sorted(TABLES):
+                    cursor.execute(f"DELETE FROM {table}")
+            self._idle.append(name)
+        else:
+            self.drop(name)
 
 
 def need_mariadb() -> None:
@@ -108,6 +125,14 @@ def mariadb_server() -> Iterator[MariadbServer]:
 @pytest.fixture
 def mysql_url(mariadb_server: MariadbServer) -> Iterator[str]:
     """META-URL of an empty database."""
-    name = mariadb_server.fresh()
+    name = mariadb_server.lend()
     yield mariadb_server.url(name)
+    mariadb_server.take_back(name)
+
+
+@pytest.fixture
+def new_mysql(mariadb_server: MariadbServer) -> Iterator[str]:
+    """The name of a database that never held anything, for tests of its tables."""
+    name = mariadb_server.create()
+    yield name
     mariadb_server.drop(name)

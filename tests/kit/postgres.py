@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.kit.databases import Server, account, install, own
+from tests.kit.databases import TABLES, Server, account, install, own
 
 ROOT = Path("/usr/lib/postgresql")
 QUICK = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "autovacuum=off", "wal_level=minimal")
@@ -28,7 +28,7 @@ def programs() -> Path | None:
 
 
 class PostgresServer(Server):
-    """A running server on a loopback port and a unix socket. Every database is a copy of an empty template."""
+    """A running server on a loopback port and a unix socket. Databases are lent out and emptied."""
 
     def __init__(self, place: Path, *settings: str) -> None:
         super().__init__(place, "postgres")
@@ -37,6 +37,7 @@ class PostgresServer(Server):
         self._programs = found
         self._settings = (*SMALL, *settings)
         self._numbers = itertools.count(1)
+        self._idle: list[str] = []
         own(place, self.user)
         command = [str(found / "initdb"), "-D", str(place / "data"), "-A", "trust", "-U", "postgres"]
         command += ["--no-sync", "--no-instructions", "-E", "UTF8", "--locale=C"]
@@ -72,17 +73,35 @@ class PostgresServer(Server):
         """META-URL of a database."""
         return f"postgres://postgres@127.0.0.1:{self.port}/{database}?sslmode=disable"
 
-    def fresh(self) -> str:
+    def create(self) -> str:
         """The name of a new database."""
         name = f"v{next(self._numbers)}"
         with self.client() as client:
-            client.execute(f"CREATE DATABASE {name} TEMPLATE template0 STRATEGY file_copy")
+            client.execute(f"CREATE DATABASE {name}")
         return name
 
     def drop(self, name: str) -> None:
         """Remove a database, whoever still looks at it."""
         with self.client() as client:
             client.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def lend(self) -> str:
+        """The name of a database that holds nothing, or only empty tables of a volume."""
+        return self._idle.pop() if self._idle else self.create()
+
+    def take_back(self, name: str) -> None:
+        """Empty a database for the next one; one that somebody still uses, or that has other tables, goes."""
+        with self.client(name) as client:
+            used = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
+            users = client.execute(used, (name,)).fetchone()
+            found = client.execute("SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'").fetchall()
+            reusable = users == (0,) and {row[0] for row in found} == TABLES
+            if reusable:
+                client.execute(";".join(f"DELETE FROM {table}" for table in sorted(TABLES)))
+        if reusable:
+            self._idle.append(name)
+        else:
+            self.drop(name)
 
 
 def need_postgres() -> None:
@@ -106,6 +125,14 @@ def postgres_server() -> Iterator[PostgresServer]:
 @pytest.fixture
 def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
     """META-URL of an empty database."""
-    name = postgres_server.fresh()
+    name = postgres_server.lend()
     yield postgres_server.url(name)
+    postgres_server.take_back(name)
+
+
+@pytest.fixture
+def new_postgres(postgres_server: PostgresServer) -> Iterator[str]:
+    """The name of a database that never held anything, for tests of its tables."""
+    name = postgres_server.create()
+    yield name
     postgres_server.drop(name)
