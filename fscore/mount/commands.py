@@ -149,8 +149,13 @@ class Commands:
 
     def paths(self, ino: int) -> list[str]:
         """Every path of a node from the root of the volume; none of one that has no name any more."""
-        found = self._paths(ino, _DEEP)
-        return sorted(path.decode("utf-8", "replace") or "/" for path in found)
+        if ino == ROOT:
+            return ["/"]
+        try:
+            found = [above + b"/" + name for parent, name in self._names(ino) for above in self._above(parent)]
+        except FsError:  # it, or a directory above it, went meanwhile
+            return []
+        return sorted(path.decode("utf-8", "replace") for path in found)
 
     def _ino(self, ino: int) -> int:
         return self._root if ino == ROOT else ino
@@ -269,24 +274,25 @@ class Commands:
                 key = f"{setting.name}/{block_key(piece.id, block, size, hash_prefix=setting.hash_prefix)}"
                 yield {"ChunkIndex": index, "Key": key, "Size": size, "Off": pos, "Len": part}
 
-    def _paths(self, ino: int, depth: int) -> set[bytes]:
-        if ino == ROOT:
-            return {b""}
-        if not depth:
-            return set()
-        try:
-            attr = self._meta.getattr(ino)
-            with self._meta.engine.view() as view:
-                above = parents_of(view, ino, attr)
-        except FsError:
-            return set()
-        return {
-            base + b"/" + entry.name
-            for parent in above
-            for base in self._paths(parent, depth - 1)
-            for entry in self._meta.readdir(_SUPER, parent, attrs=False)
-            if entry.ino == ino
-        }
+    def _above(self, ino: int) -> list[bytes]:
+        """The path of a directory, in a list; an empty list when it cannot be reached from the root."""
+        names: list[bytes] = []
+        while ino != ROOT:
+            place = next(self._names(ino), None)
+            if place is None or len(names) > _DEEP:
+                return []
+            ino, name = place
+            names.append(b"/" + name)
+        return [b"".join(reversed(names))]
+
+    def _names(self, ino: int) -> Iterator[tuple[int, bytes]]:
+        """(directory, name) of every entry of a node."""
+        with self._meta.engine.view() as view:
+            above = parents_of(view, ino, self._meta.getattr(ino))
+        for parent in above:
+            for entry in self._meta.readdir(_SUPER, parent, attrs=False):
+                if entry.ino == ino:
+                    yield parent, entry.name
 
 
 def _largest(children: list[Document], top: int, path: str) -> list[Document]:
