@@ -40,18 +40,27 @@ class Collector:
     def collect(self) -> Collected:
         """Drop the records of deleted files and expired trash, then delete every dead slice."""
         with self._lock:
-            now_ns = self._clock.now_ns()
-            self._meta.purge_trash(now_ns)
-            self._meta.purge_deleted(now_ns)
-            self._meta.purge_delayed(now_ns)
+            self._purge(gated=True)
+            return self._delete_dead(float("inf"))
+
+    def collect_all(self) -> Collected:
+        """As collect, whether or not another client did its part of it this hour: for gc."""
+        with self._lock:
+            self._purge(gated=False)
             return self._delete_dead(float("inf"))
 
     def finish(self, seconds: float) -> Collected:
         """For a client that goes: what it deleted itself leaves the store, as far as that is done in this time."""
         with self._lock:
-            if not self._meta.purge_deleted():
-                return Collected(0, 0, 0)
-            return self._delete_dead(self._clock.monotonic() + seconds)
+            until = self._clock.monotonic() + seconds
+            self._meta.purge_deleted()
+            return self._delete_dead(until)
+
+    def _purge(self, *, gated: bool) -> None:
+        now_ns = self._clock.now_ns()
+        self._meta.purge_trash(now_ns, gated=gated)
+        self._meta.purge_deleted(now_ns, gated=gated)
+        self._meta.purge_delayed(now_ns, gated=gated)
 
     def _delete_dead(self, until: float) -> Collected:
         slices = size = 0

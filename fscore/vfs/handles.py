@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Container
 from itertools import count
 from typing import Final
 
@@ -100,6 +101,11 @@ class Handles:
         """Every open file."""
         with self.lock:
             return list(self._files.values())
+
+    @property
+    def inodes(self) -> Container[int]:
+        """The inodes of open files, as they come and go."""
+        return self._files
 
     def numbers(self) -> list[int]:
         """Every open handle."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final, TypeVar
@@ -172,6 +172,11 @@ class Vfs:
         """The length of an open file, with what is not committed yet."""
         return self._handles.get(fh).file.length()
 
+    @property
+    def opened(self) -> Container[int]:
+        """The inodes that are open here, as they come and go."""
+        return self._handles.inodes
+
     def attr_of(self, fh: int) -> Attr:
         """The attributes of an open file as this process saw them last."""
         return self._handles.get(fh).file.reader.attr
@@ -316,6 +321,10 @@ class Vfs:
     def collect(self) -> Collected:
         """One round of the deletion pipeline, now."""
         return self._collector.collect()
+
+    def collect_all(self) -> Collected:
+        """As collect, and what the whole volume's hourly jobs would do, too."""
+        return self._collector.collect_all()
 
     def close(self) -> None:
         """Commit, close every handle, delete what was removed, join the threads. Raises the first error at the end."""

@@ -223,6 +223,19 @@ def destroy_sustained(work: Work, sid: int, ino: int) -> None:
     work.log("DELSUSTAINED(%d,%d)", sid, ino)
 
 
+def drop_orphan(work: Work, ino: int, before_ns: int) -> bool:
+    """Remove a node that no directory names and that was not changed since; no directory's counts know it."""
+    attr = work.txn.node(ino)
+    if attr is None or attr.kind == Kind.DIRECTORY or attr.ctime_ns >= before_ns:
+        return False
+    work.log("CLEANUP(%d)", ino)
+    destroy(work, ino, attr)
+    work.txn.del_xattrs(ino)
+    if attr.parent == 0:
+        work.txn.del_parents(ino)
+    return True
+
+
 def drop_chunk(work: Work, ino: int, index: int) -> int:
     """Remove one chunk of a destroyed file and its references, one per record. Returns the records dropped."""
     txn = work.txn
