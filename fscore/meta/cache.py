@@ -9,10 +9,11 @@ Rule 3  nothing is cached that was read before a change of our own and arrives a
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Final, TypeVar
 
-from fscore.domain.attr import Attr, Entry, Flag
+from fscore.domain.attr import Attr, Flag
 from fscore.meta.records import Edge
 
 K = TypeVar("K")
@@ -21,6 +22,10 @@ V = TypeVar("V")
 CEILING_S: Final = 1.0
 FIXED_S: Final = 10.0
 CAPACITY: Final = 100_000
+TOUCHED: Final = 8192
+"""Own changes of entries that are remembered, for listings that began before them."""
+
+_IMMUTABLE: Final = int(Flag.IMMUTABLE)
 
 
 class NodeCache:
@@ -32,6 +37,7 @@ class NodeCache:
         self._lock = threading.Lock()
         self._nodes: dict[int, tuple[float, Attr]] = {}
         self._edges: dict[tuple[int, bytes], tuple[float, Edge]] = {}
+        self._touched: deque[tuple[int, tuple[int, bytes]]] = deque(maxlen=TOUCHED)
         self.epoch = 0
         """Number of own changes so far; take it before reading what shall be cached."""
 
@@ -68,24 +74,31 @@ class NodeCache:
                 self._put_edge(parent, name, edge, now)
                 self._put_node(edge.ino, attr, now)
 
-    def learn_entries(self, parent: int, entries: Iterable[Entry], now: float, epoch: int) -> None:
-        """Keep the entries of a directory that came with attributes, read at `epoch`."""
+    def learn_nodes(self, found: Iterable[tuple[int, Attr | None]], now: float, epoch: int) -> None:
+        """Keep the attributes of many nodes that were read at `epoch`."""
         with self._lock:
             if epoch != self.epoch or self._ceiling_s <= 0:
                 return
             if len(self._nodes) >= self._capacity:
                 _halve(self._nodes)
-            if len(self._edges) >= self._capacity:
-                _halve(self._edges)
-            above = self._nodes.get(parent)
-            fixed = above is not None and above[0] > now and above[1].flags & Flag.IMMUTABLE
-            until, long = now + self._ceiling_s, now + FIXED_S
-            edges, nodes, last = self._edges, self._nodes, long if fixed else until
-            for entry in entries:
-                attr = entry.attr
+            until, long, nodes = now + self._ceiling_s, now + FIXED_S, self._nodes
+            for ino, attr in found:
                 if attr is not None:
-                    edges[parent, entry.name] = (last, Edge(entry.kind, entry.ino))
-                    nodes[entry.ino] = (long if attr.flags & Flag.IMMUTABLE else until, attr)
+                    nodes[ino] = (long if attr.flags & _IMMUTABLE else until, attr)
+
+    def touched(self, parent: int, since: int) -> frozenset[bytes] | None:
+        """Names in a directory that own changes touched after `since`; None when that is too long ago."""
+        with self._lock:
+            log = self._touched
+            if len(log) == TOUCHED and log[0][0] > since:
+                return None
+            names = set()
+            for epoch, (above, name) in reversed(log):
+                if epoch <= since:
+                    break
+                if above == parent:
+                    names.add(name)
+            return frozenset(names)
 
     def changed(
         self,
@@ -99,6 +112,7 @@ class NodeCache:
             alone = epoch == self.epoch
             self.epoch += 1
             for key, edge in edges.items():
+                self._touched.append((self.epoch, key))
                 if alone and edge is not None:
                     self._put_edge(*key, edge, now)
                 else:
@@ -123,7 +137,7 @@ class NodeCache:
             self._edges.clear()
 
     def _put_node(self, ino: int, attr: Attr, now: float) -> None:
-        stay = FIXED_S if attr.flags & Flag.IMMUTABLE else self._ceiling_s
+        stay = FIXED_S if attr.flags & _IMMUTABLE else self._ceiling_s
         if self._ceiling_s <= 0:
             return
         if len(self._nodes) >= self._capacity and ino not in self._nodes:
@@ -134,7 +148,7 @@ class NodeCache:
         if self._ceiling_s <= 0:
             return
         above = self._nodes.get(parent)
-        fixed = above is not None and above[0] > now and above[1].flags & Flag.IMMUTABLE
+        fixed = above is not None and above[0] > now and above[1].flags & _IMMUTABLE
         key = (parent, name)
         if len(self._edges) >= self._capacity and key not in self._edges:
             _halve(self._edges)

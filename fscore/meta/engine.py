@@ -217,6 +217,14 @@ class MetaEngine(ABC):
 
 
 @runtime_checkable
+class SupportsNodes(Protocol):
+    """Capability: the attributes of many nodes in one round trip. Found by `isinstance`."""
+
+    def nodes(self, inos: Sequence[int]) -> list[Attr | None]:
+        """The attributes of each node as they are now, None for one that is missing."""
+
+
+@runtime_checkable
 class SupportsResolve(Protocol):
     """Capability: dependent reads in one round trip. Found by `isinstance`; without it the service walks a view."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Final
@@ -10,54 +11,58 @@ from typing import Final
 from fscore.domain.attr import Entry, Kind
 from fscore.domain.caller import Caller
 from fscore.domain.errors import BadHandle
-from fscore.domain.ids import ROOT
 from fscore.mount.api import OpenReply
 from fscore.mount.operations_files import FileOperations
 from fscore.mount.options import MountOptions
 from fscore.vfs.internal import Internal
 from fscore.vfs.vfs import Vfs
 
-KEPT: Final = 16_384
-"""Entries behind the reader that a handle can go back to at once; before them the directory is read again."""
+_DOTS: Final = frozenset({b".", b".."})
+KEPT: Final = 8
+"""Lists of entries behind the reader that a handle can go back to at once; before them the directory is read again."""
+
+Batch = tuple[Sequence[Entry], int]
+"""Entries, and the number of own changes before they were read."""
 
 
 class DirHandle:
     """One opendir(3): a stream of entries, and a window on what it gave."""
 
-    __slots__ = ("_base", "_ended", "_epoch", "_stream", "_window", "ino", "lock", "who")
+    __slots__ = ("_batches", "_ended", "_next", "_stream", "ino", "lock", "who")
 
     def __init__(self, who: Caller, ino: int) -> None:
         self.who = who
         self.ino = ino
         self.lock = threading.Lock()
-        self._stream: Iterator[Sequence[Entry]] = iter(())
-        self._window: list[Entry] = []
-        self._base = 0
+        self._stream: Iterator[Batch] = iter(())
+        self._batches: deque[tuple[int, Batch]] = deque()
+        self._next = 0
         self._ended = True
-        self._epoch = -1
 
-    def restart(self, stream: Iterator[Sequence[Entry]], epoch: int) -> None:
+    def restart(self, stream: Iterator[Batch]) -> None:
         """Begin with the first entry, as the directory is now."""
-        self._stream, self._window, self._base, self._ended, self._epoch = stream, [], 0, False, epoch
+        self._stream, self._next, self._ended = stream, 0, False
+        self._batches.clear()
 
     def reaches(self, offset: int) -> bool:
         """Whether the window, or what follows it, has the entry of that number."""
-        return offset >= self._base and self._epoch >= 0
+        return bool(self._batches) and offset >= self._batches[0][0]
 
-    def take(self, offset: int, most: int) -> tuple[list[Entry], int]:
-        """Entries from `offset` on, at most so many, none at the end; and the number of changes when they were read."""
-        while offset >= self._base + len(self._window) and not self._ended:
+    def take(self, offset: int, most: int) -> Batch:
+        """Entries from `offset` on, at most so many, all of one list; none at the end."""
+        while offset >= self._next and not self._ended:
             batch = next(self._stream, None)
             if batch is None:
                 self._ended = True
                 break
-            surplus = len(self._window) - KEPT
-            if surplus > 0:
-                del self._window[:surplus]
-                self._base += surplus
-            self._window.extend(batch)
-        start = offset - self._base
-        return self._window[start : start + most], self._epoch
+            if len(self._batches) > KEPT:
+                self._batches.popleft()
+            self._batches.append((self._next, batch))
+            self._next += len(batch[0])
+        for first, (entries, changes) in reversed(self._batches):
+            if first <= offset:
+                return entries[offset - first : offset - first + most], changes
+        return (), 0
 
 
 class DirOperations(FileOperations):
@@ -81,20 +86,40 @@ class DirOperations(FileOperations):
         """As opendir, without waiting."""
         return None if self.meta.cached_node(self._node(ino)) is None else self.opendir(who, ino, flags)
 
-    def readdir(self, who: Caller, ino: int, fh: int, offset: int, most: int, *, plus: bool = False) -> list[Entry]:
+    def readdir(self, who: Caller, ino: int, fh: int, offset: int, most: int, *, plus: bool = False) -> Sequence[Entry]:
         """At most so many entries from `offset` on, none at the end; the i-th one's next offset is `offset` + i + 1.
 
-        0 begins anew. With `plus` they come with attributes where these are known and still true.
+        0 begins anew. With `plus` they come with the attributes that they have now; one without was removed, or is
+        about to be.
         """
         del who, ino
         handle = self._dir(fh)
         with handle.lock:
             if offset == 0 or not handle.reaches(offset):
-                handle.restart(self._listing(handle, plus=plus), self.meta.changes)
-            entries, epoch = handle.take(offset, most)
-        if plus and epoch != self.meta.changes:
-            entries = [self.meta.as_known(handle.ino, entry) if entry.attr is not None else entry for entry in entries]
-        return entries
+                handle.restart(self._listing(handle))
+            entries, changes = handle.take(offset, most)
+        return self._with_attrs(handle.ino, entries, changes) if plus else entries
+
+    def _with_attrs(self, parent: int, entries: Sequence[Entry], changes: int) -> list[Entry]:
+        """A name that this process has changed since comes without attributes: the kernel must not learn it again."""
+        attrs = self.meta.nodes([entry.ino for entry in entries])
+        touched = frozenset[bytes]() if changes == self.meta.changes else self.meta.touched(parent, changes)
+        if touched is None:
+            return list(entries)
+        opened, overlaid = self.vfs.opened, self.vfs.overlaid
+        return [
+            Entry(
+                entry.name,
+                entry.ino,
+                entry.kind,
+                None
+                if attr is None or entry.name in touched or entry.name in _DOTS
+                else overlaid(entry.ino, attr)
+                if entry.ino in opened
+                else attr,
+            )
+            for entry, attr in zip(entries, attrs, strict=True)
+        ]
 
     def releasedir(self, who: Caller, ino: int, fh: int) -> None:
         """Close it."""
@@ -112,12 +137,12 @@ class DirOperations(FileOperations):
         except KeyError:
             raise BadHandle(f"directory handle {fh} is not open") from None
 
-    def _listing(self, handle: DirHandle, *, plus: bool) -> Iterator[Sequence[Entry]]:
+    def _listing(self, handle: DirHandle) -> Iterator[Batch]:
         """`.` and `..`, the volume's entries, and in the root what the mount adds."""
         ino = handle.ino
         attr = self.meta.getattr(ino)
         above = ino if ino == self._root else attr.parent
-        yield [Entry(b".", ino, Kind.DIRECTORY), Entry(b"..", above, Kind.DIRECTORY)]
-        yield from self.meta.readdir_batches(handle.who, ino, attrs=plus)
-        if ino == ROOT and self.internal is not None:
-            yield self.internal.entries()
+        yield [Entry(b".", ino, Kind.DIRECTORY), Entry(b"..", above, Kind.DIRECTORY)], self.meta.changes
+        yield from self.meta.scan(handle.who, ino)
+        if ino == self._root and self.internal is not None:
+            yield self.internal.entries(), self.meta.changes

@@ -10,7 +10,7 @@ from fscore.domain.attr import Attr, Entry, Kind, space_of
 from fscore.domain.caller import Caller
 from fscore.domain.errors import Invalid, NotADir, NotFound, TooLong, TooManyLinks
 from fscore.domain.ids import MAX_NAME, ROOT, TRASH
-from fscore.meta.engine import SupportsResolve
+from fscore.meta.engine import SupportsNodes, SupportsResolve
 from fscore.meta.ops.check import EXECUTE, READ, check_access, directory
 from fscore.meta.records import DirStat, Edge, StatFs
 from fscore.meta.service.core import Core
@@ -163,23 +163,43 @@ class Lookups(Core):
         self._check_access(attr, who, READ)
         return self._entries(ino, attrs=attrs)
 
-    def readdir_batches(self, who: Caller, ino: int, *, attrs: bool = True) -> Iterator[Sequence[Entry]]:
-        """As readdir, in the lists that the engine fetches."""
+    def scan(self, who: Caller, ino: int) -> Iterator[tuple[Sequence[Entry], int]]:
+        """As readdir without attributes, in the lists that the engine fetches, each with `changes` before its fetch."""
         attr = directory(self._node(ino), ino)
         self._check_access(attr, who, READ)
-        return self._batches(ino, attrs=attrs)
+        return self._scanned(ino)
+
+    def _scanned(self, ino: int) -> Iterator[tuple[Sequence[Entry], int]]:
+        epoch = self._cache.epoch
+        for batch in self.engine.scan_dir(ino, attrs=False):
+            yield (batch if all(entry.name for entry in batch) else [entry for entry in batch if entry.name]), epoch
+            epoch = self._cache.epoch
+
+    def nodes(self, inos: Sequence[int]) -> list[Attr | None]:
+        """Attributes of many nodes as they are now, None for one that is missing; one round trip where that can be."""
+        self._check_alive()
+        now, epoch = self._clock.monotonic(), self._cache.epoch
+        if isinstance(self.engine, SupportsNodes):
+            found = self.engine.nodes(inos)
+        else:
+            with self.engine.view() as view:
+                found = [view.node(ino) for ino in inos]
+        self._cache.learn_nodes(zip(inos, found, strict=True), now, epoch)
+        return found
+
+    def touched(self, parent: int, since: int) -> frozenset[bytes] | None:
+        """Names in a directory that this client changed after `changes` was `since`; None when that is too long ago."""
+        return self._cache.touched(parent, since)
 
     def _entries(self, ino: int, *, attrs: bool) -> Iterator[Entry]:
-        for batch in self._batches(ino, attrs=attrs):
-            yield from batch
-
-    def _batches(self, ino: int, *, attrs: bool) -> Iterator[Sequence[Entry]]:
         now, epoch = self._clock.monotonic(), self._cache.epoch
         for batch in self.engine.scan_dir(ino, attrs=attrs):
-            named = batch if all(entry.name for entry in batch) else [entry for entry in batch if entry.name]
-            if attrs:
-                self._cache.learn_entries(ino, named, now, epoch)
-            yield named
+            for entry in batch:
+                if not entry.name:
+                    continue
+                if entry.attr is not None:
+                    self._cache.learn_edge(ino, entry.name, Edge(entry.kind, entry.ino), entry.attr, now, epoch)
+                yield entry
             now, epoch = self._clock.monotonic(), self._cache.epoch
 
     def cached_child(self, who: Caller, parent: int, name: bytes) -> tuple[int, Attr] | None:
@@ -206,14 +226,6 @@ class Lookups(Core):
     def changes(self) -> int:
         """How many changes of its own this client has made and remembers: the same number, nothing changed."""
         return self._cache.epoch
-
-    def as_known(self, parent: int, entry: Entry) -> Entry:
-        """A scanned entry as own changes since then made it: without attributes when they are not known any more."""
-        attr = self._cache.known_node(entry.ino)
-        named = self._cache.known_ino(parent, entry.name) == entry.ino
-        if named and attr is entry.attr:
-            return entry
-        return Entry(entry.name, entry.ino, entry.kind, attr if named else None)
 
     def readlink(self, ino: int) -> bytes:
         """The target of a symbolic link."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, TypeVar
 
@@ -127,6 +127,11 @@ class RedisEngine(MetaEngine):
     def walk(self, parent: int, names: Iterable[bytes]) -> list[tuple[int, Attr]]:
         """The node of each name in turn, in one round trip where Lua can count that far."""
         return scans.walk(self._link, self._keys, self._recall, parent, list(names))
+
+    def nodes(self, inos: Sequence[int]) -> list[Attr | None]:
+        """The attributes of many nodes in one round trip."""
+        raws = self._link.ask("MGET", *map(self._keys.node, inos)) if inos else []
+        return [None if raw is None else decode_attr(raw) for raw in raws]
 
     def scan_dir(self, ino: int, *, attrs: bool, batch: int = 4096) -> Iterator[list[Entry]]:
         """Entries in the hash's order, in batches; names seen are remembered, as a growing hash may repeat some."""

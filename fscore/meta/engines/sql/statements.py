@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from fscore.meta.engines.sql.links import Link
 
 EDGE_KEY: Final = ("parent", "name")
+NODES: Final = 128
+"""Nodes that one statement fetches; fewer are asked for by naming one of them again."""
 
 
 class Statements(Compiler):
@@ -55,6 +57,10 @@ class Statements(Compiler):
         t = self.tables.node
         columns = [t.c[name] for name in NODE_COLUMNS]
         self.get_node = self.compiled(sa.select(*columns[1:]).where(t.c.inode == p("inode")), "inode")
+        self.get_nodes = self.compiled(
+            sa.select(*columns).where(t.c.inode.in_([p(f"i{number}") for number in range(NODES)])),
+            *(f"i{number}" for number in range(NODES)),
+        )
         self.add_node = self.compiled(self._insert(t, *NODE_COLUMNS), *NODE_COLUMNS)
         self.del_node = self.compiled(sa.delete(t).where(t.c.inode == p("inode")), "inode")
         self.scan_nodes = self.compiled(

@@ -286,12 +286,6 @@ def inval_entry(parent: int, name: bytes) -> bytes:
     return INVAL_ENTRY.pack(INVAL_ENTRY.size + len(body), NOTIFY_INVAL_ENTRY, 0, parent, len(name), 0) + body
 
 
-def name_at(buffer: Buffer, start: int, end: int) -> bytes:
-    """A name that ends with a NUL."""
-    text = bytes(buffer[start:end])
-    return text[: text.index(0)]
-
-
 def names_at(buffer: Buffer, start: int, end: int) -> tuple[bytes, bytes]:
     """Two names, each of which ends with a NUL."""
     first, second, *_ = bytes(buffer[start:end]).split(b"\0", 2)

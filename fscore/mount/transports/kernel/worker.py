@@ -63,18 +63,23 @@ class Worker:
 
     def run(self) -> None:
         """Serve until the mount is gone."""
-        buffers, fd, unpack = [self.buffer], self.fd, HEADER.unpack_from
+        buffers, fd = [self.buffer], self.fd
         while True:
             try:
-                os.readv(fd, buffers)
+                length = os.readv(fd, buffers)
             except OSError as error:
                 if error.errno in AGAIN:
                     continue
                 if error.errno in ENDED:
                     return
                 raise
-            self.length, opcode, self.unique, self.node, self._uid, self._gid, self._pid, _, _ = unpack(self.buffer)
-            self._serve(opcode)
+            self._serve(self.take(length))
+
+    def take(self, length: int) -> int:
+        """Decode the header of the request of that length in the buffer; its opcode."""
+        self.length = length
+        _, opcode, self.unique, self.node, self._uid, self._gid, self._pid, _, _ = HEADER.unpack_from(self.buffer)
+        return int(opcode)
 
     def who(self, umask: int = 0) -> Caller:
         """Who asks."""
