@@ -16,7 +16,7 @@ from fscore.domain.locks import EOF, LockKind
 from fscore.mount.api import AttrReply, AttrRequest, Callers, EntryReply, LockRequest, OpenReply, StatfsReply
 from fscore.mount.operations import Operations
 from fscore.mount.transports.kernel import wire
-from fscore.mount.transports.kernel.protocol import BODY, HEADER, Init, Opcode
+from fscore.mount.transports.kernel.protocol import BODY, HEADER, OUT, Init, Opcode
 from fscore.mount.transports.kernel.requests import HANDLERS, Answer
 from fscore.mount.transports.kernel.worker import Worker
 
@@ -162,7 +162,7 @@ def test_a_recorded_request_asks_for(name: str) -> None:
     assert answer is not None
     size = len(answer) if isinstance(answer, bytes) else sum(map(len, answer))
     head = answer if isinstance(answer, bytes) else answer[0]
-    length, error, unique = wire.OUT.unpack_from(head)
+    length, error, unique = OUT.unpack_from(head)
     assert (length, error, unique) == (size, 0, HEADER.unpack_from(RECORDED[name])[2])
     assert crew.waiting == (name not in {"RELEASEDIR", "FORGET"}), "what may wait says so"
 
