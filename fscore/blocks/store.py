@@ -276,6 +276,9 @@ class BlockStore:
         return self._flights.do(key, lambda: self._load(key, whole))
 
     def _load(self, key: str, whole: int, *, keep: bool = True) -> bytes:
+        found = self.cache.get(key, 0, whole) if self.cache.contains(key) else None
+        if found is not None:  # another flight landed since the caller looked
+            return found
         with self.metrics.timed("blocks.fetch"):
             stored = self.objects.get(key)
             try:

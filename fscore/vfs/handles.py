@@ -20,13 +20,15 @@ ACCESS: Final = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
 class OpenFile:
     """What all handles of an inode share."""
 
-    __slots__ = ("handles", "ino", "reader", "tried_whole", "writer")
+    __slots__ = ("handles", "ino", "reader", "run", "tried_whole", "writer")
 
     def __init__(self, ino: int, reader: FileReader) -> None:
         self.ino = ino
         self.reader = reader
         self.writer: FileWriter | None = None
         self.handles = 0
+        self.run = 0
+        """The most bytes that one handle read in sequence."""
         self.tried_whole = False
         """Whether the filling of a whole file was begun, or refused, since it was opened."""
 

@@ -85,20 +85,23 @@ class WholeFiles:
     def was_read(self, handle: Handle) -> None:
         """A file was read: when that was in sequence for a while, begin to fill it in the background."""
         file = handle.file
-        if self._policy == "off" or file.tried_whole:
+        if self._policy == "off":
+            return
+        file.run = max(file.run, handle.ahead.run)
+        if file.tried_whole:
             return
         attr = file.reader.attr
         if handle.ahead.run < min(attr.length // _TRIGGER_PART, _TRIGGER) or not self.wants(attr):
             return
         file.tried_whole = True
         if file.writer is None and file.reader.local is None:
-            self._pool.submit(self._begin, file, handle.ahead.run)
+            self._pool.submit(self._begin, file)
 
     def closed(self, file: OpenFile) -> None:
         """The last handle of a file is gone."""
         local = file.reader.local
         if self._cache is not None and isinstance(local, Assembly):
-            self._cache.leave(local)
+            self._cache.leave(local, file.run)
 
     def warm(self, ino: int, attr: Attr) -> bool:
         """Bring a file whole into the cache; whether it is there now, or will be when what fills it has finished."""
@@ -138,15 +141,16 @@ class WholeFiles:
             return None
         return self._cache.assemble(layout, self._blocks.load) or self._cache.open(layout)
 
-    def _begin(self, file: OpenFile, run: int) -> None:
+    def _begin(self, file: OpenFile) -> None:
         attr = file.reader.attr
         local = self._join(file.ino, attr)
         if local is None:
             return
-        if file.handles and file.reader.use(local, attr):
-            local.prefetch(0, run)
+        used = file.reader.use(local, attr)
+        if used and file.handles:
+            local.prefetch(0, file.run)
         elif isinstance(local, Assembly) and self._cache is not None:
-            self._cache.leave(local)
+            self._cache.leave(local, file.run if used else 0)
 
     def _layout(self, ino: int, attr: Attr) -> Layout:
         stamp = Stamp(attr.mtime_ns, attr.ctime_ns, attr.length)

@@ -34,10 +34,6 @@ Finish = Callable[[Record], None]
 logger = log.get(__name__)
 
 
-class Abandoned(Exception):
-    """Why an assembly ended that nothing was wrong with."""
-
-
 class Assembly:
     """One file being filled. Takes `fd` over. Thread-safe."""
 
@@ -45,7 +41,10 @@ class Assembly:
         """`ended` is called once, from any thread, when every cell is there or when no more will come."""
         self.layout: Final = layout
         self.fd: Final = fd
-        self.failure: Exception | None = None
+        self.failed = False
+        """Whether no more cells will come."""
+        self.failure = ""
+        """What went wrong, if anything did. A text: an error would keep this object, and its file, by its frames."""
         self._load = load
         self._pool = pool
         self._ended = ended
@@ -102,7 +101,7 @@ class Assembly:
         end = min(offset + length, self.layout.length)
         for cell in range(offset // CELL, cells(end)):
             with self._lock:
-                if self._there[cell] or cell in self._queued or self.failure is not None:
+                if self._there[cell] or cell in self._queued or self.failed:
                     continue
                 self._queued.add(cell)
             with suppress(RuntimeError):  # closed meanwhile
@@ -122,17 +121,18 @@ class Assembly:
         """The proof of the file, once it is whole."""
         return Record(self.layout.length, look, tuple(self._sums))
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, why: str = "") -> None:
         """No more cells will come."""
         with self._lock:
-            if self.failure is not None or self.whole:
+            if self.failed or self.whole:
                 return
-            self.failure = error
+            self.failed = True
+            self.failure = why
         self._ended(self)
 
     def _fill_queued(self, cell: int) -> None:
         try:
-            if self.failure is None and not self._there[cell]:
+            if not self.failed and not self._there[cell]:
                 self.fill(cell)
         except (FsError, StoreError) as error:
             logger.debug("cell %d of %s: %s", cell, self.layout.key, error)
@@ -151,7 +151,7 @@ class Assembly:
             for part in self.layout.within(start, len(data)):
                 self._load(part.id, part.size, part.off, view[part.pos - start : part.end - start])
         except (FsError, StoreError) as error:
-            self.fail(error)
+            self.fail(str(error))
             raise
         self._keep(cell, start, view)
         return data
@@ -163,10 +163,10 @@ class Assembly:
             while done < len(view):
                 done += os.pwrite(self.fd, view[done:], start + done)
         except OSError as error:
-            self.fail(error)
+            self.fail(str(error))
             return
         with self._lock:
-            if self._there[cell] or self.failure is not None:
+            if self._there[cell] or self.failed:
                 return
             self._sums[cell] = value
             self._there[cell] = 1

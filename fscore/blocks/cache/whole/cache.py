@@ -14,19 +14,20 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from typing import Final
+from typing import Final, ParamSpec
 
 from crc32c import crc32c
 
 from fscore.blocks.cache.eviction import Shelf
-from fscore.blocks.cache.whole.assembly import Abandoned, Assembly, Load, publish
+from fscore.blocks.cache.whole.assembly import Assembly, Load, publish
 from fscore.blocks.cache.whole.file import WholeFile, fill
 from fscore.blocks.cache.whole.layout import Layout
 from fscore.blocks.cache.whole.record import CELL, Record, look_of, unpack
-from fscore.domain.errors import CorruptError, FsError, StoreError
+from fscore.domain.errors import CorruptError
 from fscore.runtime import log
 from fscore.runtime.clock import Clock, SystemClock
 from fscore.runtime.metrics import Metrics
@@ -37,6 +38,10 @@ _REFUSED_S: Final = 60.0
 """How long a content that could not be assembled is left alone."""
 
 _STALE_TEMP_S: Final = 3600
+_TRIES: Final = 3
+_TRY_AGAIN_S: Final = 0.005
+
+P = ParamSpec("P")
 
 logger = log.get(__name__)
 
@@ -63,7 +68,8 @@ class WholeCache:
         self._live: dict[str, Assembly] = {}
         self._refused: dict[str, float] = {}
         self._checking: set[str] = set()
-        self._pool.submit(self._scan)
+        self._chores: set[Future[None]] = set()
+        self._later(self._scan)
 
     def might_hold(self, length: int) -> bool:
         """Whether any file of this length lies here: cheap, to be asked before a layout is looked up."""
@@ -112,31 +118,32 @@ class WholeCache:
         try:
             fd = self._claim(name)
         except OSError as error:
-            self._failed(name, error)
+            self._failed(name, str(error))
             return None
         if fd is None:
             return None
         if not self._shelf.reserve(name, layout.length, self._remove):
-            self._failed(name, None)
+            self._failed(name, "")
+            self._refuse(layout.key)
             os.close(fd)
             return None
         try:
             made = Assembly(layout, fd, load, self._pool, self._ended)
         except OSError as error:  # longer than this filesystem lets a file be
-            self._give_up(name, error)
+            self._give_up(name, str(error))
             return None
         with self._lock:
             self._live[layout.key] = made
         return made
 
-    def leave(self, assembly: Assembly) -> None:
-        """Nobody reads through it any more: what is filled by half is filled to the end, else it is let go."""
-        if assembly.whole or assembly.failure is not None:
+    def leave(self, assembly: Assembly, read: int) -> None:
+        """Nobody reads through it any more: what was read, or filled, by half is filled to the end, else let go."""
+        if assembly.whole or assembly.failed:
             return
-        if 2 * assembly.filled >= assembly.layout.length:
+        if 2 * max(assembly.filled, read) >= assembly.layout.length:
             assembly.prefetch(0, assembly.layout.length)
         else:
-            assembly.fail(Abandoned("its readers left"))
+            assembly.fail()
 
     def verify(self, key: str, length: int) -> bool:
         """Read a file from end to end: believed again when every sum is right, dropped when one is not."""
@@ -173,8 +180,16 @@ class WholeCache:
         """Verify every file; returns how many were wrong, and are gone."""
         return sum(not self.verify(key, length) for key, length in list(self.files()))
 
+    def flush(self) -> None:
+        """Wait until what is whole has its name, and what was to be checked is checked."""
+        with self._lock:
+            chores = list(self._chores)
+        for chore in chores:
+            chore.exception()
+
     def close(self) -> None:
         """Join the threads; what is not whole is let go, what is stays."""
+        self.flush()
         self._pool.close()
         with self._lock:
             live = list(self._live.values())
@@ -183,7 +198,7 @@ class WholeCache:
             if assembly.whole:
                 self._finish(assembly)
             else:
-                self._give_up(_name(assembly.layout.key, assembly.layout.length), None)
+                self._give_up(_name(assembly.layout.key, assembly.layout.length), "")
 
     def _claim(self, name: str) -> int | None:
         """An empty file to fill, locked; None if it is there already or somebody else's."""
@@ -191,54 +206,66 @@ class WholeCache:
         os.makedirs(path.rsplit("/", 1)[0], exist_ok=True)  # noqa: PTH103
         if os.access(path + ".sums", os.F_OK) and os.access(path + ".bytes", os.F_OK):
             return None
-        fd = os.open(path + ".part", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if not _is_ours(fd, path):
+        for _ in range(_TRIES):
+            fd = os.open(path + ".part", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            if _is_ours(fd, path):
+                os.ftruncate(fd, 0)
+                return fd
             os.close(fd)
-            return None
-        os.ftruncate(fd, 0)
-        return fd
+            self._clock.sleep(_TRY_AGAIN_S)  # who sweeps holds the lock for a moment
+        return None
 
     def _ended(self, assembly: Assembly) -> None:
-        try:
-            self._pool.submit(self._finish, assembly)
-        except RuntimeError:  # closed: `close` gives it up
-            return
+        self._later(self._finish, assembly)
+
+    def _later(self, fn: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Do it in the background; not at all once this is closed, which does the rest itself."""
+        with suppress(RuntimeError):
+            chore = self._pool.submit(fn, *args, **kwargs)
+            with self._lock:
+                self._chores.add(chore)
+            chore.add_done_callback(self._chores.discard)
 
     def _finish(self, assembly: Assembly) -> None:
         layout = assembly.layout
         name = _name(layout.key, layout.length)
         path = self._home + name
         try:
-            if assembly.failure is not None:
-                raise assembly.failure
-            publish(assembly, path + ".part", path + ".bytes", path + ".sums")
-        except Abandoned:
-            self._give_up(name, None)
-        except (OSError, FsError, StoreError) as error:
-            self._give_up(name, error)
+            if not assembly.failed:
+                publish(assembly, path + ".part", path + ".bytes", path + ".sums")
+        except OSError as error:
+            self._give_up(name, str(error))
         else:
-            self._shelf.unpin(name)
-            self._metrics.add("cache.whole.files")
-            self._metrics.add("cache.whole.bytes", layout.length)
+            if assembly.failed:
+                self._give_up(name, assembly.failure)
+            else:
+                self._shelf.unpin(name)
+                self._metrics.add("cache.whole.files")
+                self._metrics.add("cache.whole.bytes", layout.length)
         finally:
             with self._lock:
                 self._live.pop(layout.key, None)
 
-    def _give_up(self, name: str, error: Exception | None) -> None:
+    def _give_up(self, name: str, why: str) -> None:
         self._shelf.unpin(name)
         self._shelf.forget(name)
-        self._failed(name, error)
+        self._failed(name, why)
 
-    def _failed(self, name: str, error: Exception | None) -> None:
-        """Leave nothing behind, and leave this content alone for a while."""
+    def _failed(self, name: str, why: str) -> None:
+        """Leave nothing behind; what went wrong is said, and the content left alone for a while."""
         for suffix in (".part", ".sums", ".bytes"):
             with suppress(OSError):
                 os.unlink(self._home + name + suffix)  # noqa: PTH108
-        with self._lock:
-            self._refused[name.rsplit("/", 1)[1]] = self._clock.monotonic() + _REFUSED_S
-        if error is not None:
+        if why:
+            self._refuse(name.rsplit("/", 1)[1])
             self._metrics.add("cache.whole.failed")
-            logger.warning("%s cannot be kept whole: %s", name, error)
+            logger.warning("%s cannot be kept whole: %s", name, why)
+
+    def _refuse(self, key: str) -> None:
+        now = self._clock.monotonic()
+        with self._lock:
+            self._refused = {other: until for other, until in self._refused.items() if until > now}
+            self._refused[key] = now + _REFUSED_S
 
     def _spoiled(self, name: str, why: str) -> None:
         self._metrics.add("cache.whole.corrupt")
@@ -251,8 +278,7 @@ class WholeCache:
             if name in self._checking:
                 return
             self._checking.add(name)
-        with suppress(RuntimeError):  # closed meanwhile
-            self._pool.submit(self._check, name)
+        self._later(self._check, name)
 
     def _check(self, name: str) -> None:
         try:
