@@ -7,7 +7,7 @@ otherwise; names, targets and xattr values are bytes.
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from fscore.domain.attr import Kind
 
@@ -61,6 +61,10 @@ class Session(NamedTuple):
     info: bytes
 
 
+LEGACY_LIFE_S: Final = 300
+"""How long after its last heartbeat a client before 1.0 counts as alive (volume-format.md 2.6)."""
+
+
 class LockOwner(NamedTuple):
     """Who holds a lock: a session, and the 64-bit number that its kernel gave the holder."""
 
@@ -80,6 +84,11 @@ def want_node(ino: int) -> Want:
     return Want("node", (ino,))
 
 
+def want_file(ino: int) -> Want:
+    """`node(ino)` will be read, and `parents(ino)` if it has several names."""
+    return Want("file", (ino,))
+
+
 def want_edge(parent: int, name: bytes) -> Want:
     """`edge(parent, name)` will be read."""
     return Want("edge", (parent, name))
@@ -93,6 +102,11 @@ def want_chunk(ino: int, index: int) -> Want:
 def want_xattrs(ino: int) -> Want:
     """`xattrs(ino)` will be read."""
     return Want("xattrs", (ino,))
+
+
+def want_xattr(ino: int, name: bytes) -> Want:
+    """`xattr(ino, name)` will be read."""
+    return Want("xattr", (ino, name))
 
 
 def want_parents(ino: int) -> Want:

@@ -6,9 +6,10 @@ still, so only its own changes may correct it), and two clients without cache on
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from fscore.domain.slices import SliceRecord
 from fscore.meta.engines.registry import forget_memory, open_engine
 from fscore.meta.service import AttrChange, Hole, MetaService, RenameFlag, SliceRange
 from fscore.runtime.clock import FakeClock
-from tests.kit.engines import META_ENGINES
+from tests.kit.engines import META_ENGINES, REDIS_GROUPS
 from tests.kit.invariants import check_engine
 from tests.kit.tree import SUPER
 from tests.kit.tree_model import ROOT, Node, Pieces, TreeModel, glue
@@ -303,10 +304,19 @@ class Histories(RuleBasedStateMachine):
         assert problems == []
 
 
-@pytest.mark.parametrize("trash", [False, True], ids=["no-trash", "trash"])
-@pytest.mark.parametrize("clients", [1, 2], ids=["one-client", "two-clients"])
-@pytest.mark.parametrize("kind", META_ENGINES)
+def cases() -> Iterator[Any]:
+    """Engine, number of clients, trash; groups of Redis servers, which answer as one does, only once."""
+    for kind, clients, trash in itertools.product(META_ENGINES, (1, 2), (False, True)):
+        if kind in REDIS_GROUPS and (clients, trash) != (2, True):
+            continue
+        name, marks = (kind, ()) if isinstance(kind, str) else (str(kind.values[0]), kind.marks)
+        words = (name, ("one-client", "two-clients")[clients - 1], ("no-trash", "trash")[trash])
+        yield pytest.param(name, clients, trash, marks=marks, id="-".join(words))
+
+
+@pytest.mark.parametrize(("kind", "clients", "trash"), list(cases()))
 def test_histories(kind: str, clients: int, request: pytest.FixtureRequest, *, trash: bool) -> None:
+    lent: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
 
         def make_url() -> str:
@@ -316,6 +326,17 @@ def test_histories(kind: str, clients: int, request: pytest.FixtureRequest, *, t
                 return f"memory://{name}"
             if kind == "sqlite":
                 return f"sqlite3://{Path(folder) / name}.db"
+            if kind in {"postgres", "mysql"}:
+                server = request.getfixturevalue({"postgres": "postgres_server", "mysql": "mariadb_server"}[kind])
+                while lent:
+                    server.take_back(lent.pop())
+                lent.append(server.lend())
+                return str(server.url(lent[-1]))
+            if kind in {"redis-sentinel", "redis-cluster"}:
+                group = request.getfixturevalue(kind.removeprefix("redis-") + "_group")
+                url = str(request.getfixturevalue(kind.removeprefix("redis-") + "_url"))
+                group.wipe(url)
+                return url
             url = str(request.getfixturevalue("redis_url"))
             with request.getfixturevalue("redis_server").client_of(url) as client:
                 client.flushdb()

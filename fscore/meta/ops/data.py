@@ -136,12 +136,12 @@ def compose(
     txn = work.txn
     sources = [part.piece for part in parts if isinstance(part.piece, SliceRange)]
     txn.prefetch(*_wants(ino, index, sources))
+    for source in sources:
+        _check_source(work, source, checked=checked)
     attr = writable(work, ino)
     check_movable(attr)
     if not checked:
         check_access(txn, attr, work.who, WRITE)
-    for source in sources:
-        _check_source(work, source, checked=checked)
     old = txn.chunk(ino, index)
     records = _records(work, parts, old)
     end = index * CHUNK + parts[-1].pos + parts[-1].piece.length

@@ -109,7 +109,7 @@ class Names(Lookups):
         how = self._removal(dparent, dname, skip_trash=False)
         source = Place(sparent, sname, self._cache.known_ino(sparent, sname))
         target = Place(dparent, dname, how.hint)
-        ancestors = self._ancestors(source, target)
+        ancestors = None if flags & RenameFlag.EXCHANGE else self._ancestors(source, target)
         done = self._weighed(
             lambda weights: self._run_removal(
                 who, how, lambda work, how: rename.rename(work, source, target, flags, how, ancestors, weights)

@@ -25,7 +25,7 @@ from fscore.meta.engines.redis.marks import Marks
 from fscore.meta.engines.redis.masters import Clustered, Single
 from fscore.meta.engines.redis.recall import Read, Recall
 from fscore.meta.engines.redis.txn import RedisTxn, RedisView
-from fscore.meta.records import Counter, DirStat, Edge, Session
+from fscore.meta.records import LEGACY_LIFE_S, Counter, DirStat, Edge, Session
 from fscore.meta.txn import MetaTxn, MetaView
 from fscore.runtime.clock import Clock, SystemClock
 
@@ -197,6 +197,11 @@ class RedisEngine(MetaEngine):
     def sessions(self) -> list[Session]:
         """Every session."""
         return chores.sessions(self._link, self._keys)
+
+    def legacy_sessions(self) -> list[Session]:
+        """Members of the old set, whose scores are heartbeats."""
+        found = scans.scored(self._link, self._keys.legacy_sessions)
+        return sorted(Session(int(sid), beat_s + LEGACY_LIFE_S, b"") for sid, beat_s in found)
 
     def sustained(self, sid: int) -> list[int]:
         """Inodes that a session keeps alive."""

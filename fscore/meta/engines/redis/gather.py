@@ -1,11 +1,11 @@
 """Reads that lead to others, in one round trip: an entry to its node, a directory to those above it.
 
-`GATHER` answers reads as the commands of `txn.command_of` would. With an entry comes its node; with that, of a directory
-how many entries it has, of a file with several names its parents. So an operation that begins with nothing known reads
-once. It makes the names of keys itself; in a cluster they all lie in the slot of the prefix.
+`GATHER` answers reads as the commands of `txn.command_of` would. With an entry comes its node; with that, of a
+directory how many entries it has, of a file with several names its parents. So an operation that begins with nothing
+known reads once. It makes the names of keys itself; in a cluster they all lie in the slot of the prefix.
 
 KEYS has the key of each read. ARGV is the prefix, then for each read its kind and the field, where it has one:
-S, H, L, M, E as in `recall.Read`, F a field that is an entry, A a node with its ancestors.
+S, H, L, M, E as in `recall.Read`, F a field that is an entry, N a node with its parents, A one with its ancestors.
 """
 
 from __future__ import annotations
@@ -28,18 +28,22 @@ local function number(raw, offset)
     return string.format('%.0f', high * 4294967296 + low)
   end
 end
+local function parents(ino, attr)
+  if attr and #attr >= {ATTR.size} and number(attr, {ATTR.size - 7}) == '0' then
+    return redis.call('HGETALL', prefix .. 'p' .. ino)
+  end
+  return false
+end
 local function follow(entry)
   local ino = entry and #entry == 9 and number(entry, 2)
   if not ino then
     return {{entry}}
   end
-  local attr, more = redis.call('GET', prefix .. 'i' .. ino), false
+  local attr = redis.call('GET', prefix .. 'i' .. ino)
   if string.byte(entry, 1) == {Kind.DIRECTORY:d} then
-    more = redis.call('HLEN', prefix .. 'd' .. ino)
-  elseif attr and #attr >= {ATTR.size} and number(attr, {ATTR.size - 7}) == '0' then
-    more = redis.call('HGETALL', prefix .. 'p' .. ino)
+    return {{entry, attr, redis.call('HLEN', prefix .. 'd' .. ino)}}
   end
-  return {{entry, attr, more}}
+  return {{entry, attr, parents(ino, attr)}}
 end
 local function ancestors(key)
   local found = {{}}
@@ -68,6 +72,9 @@ for n = 1, #KEYS do
       out[n] = follow(out[n])
     end
     at = at + 1
+  elseif kind == 'N' then
+    local attr = redis.call('GET', key)
+    out[n] = {{attr, parents(string.sub(key, #prefix + 2), attr)}}
   elseif kind == 'L' then
     out[n] = redis.call('LRANGE', key, 0, -1)
   elseif kind == 'M' then
@@ -83,29 +90,28 @@ return out
 
 
 def gather(
-    link: Link, keys: Keys, reads: Mapping[Read, bool], lineages: Sequence[int]
+    link: Link, keys: Keys, reads: Mapping[Read, str], lineages: Sequence[int]
 ) -> Iterator[tuple[Read, Answer | None]]:
-    """Answers to the reads, and to those that they lead to. True marks a read of an entry; lineages are inodes."""
+    """Answers to the reads, and to those that they lead to: each goes with F or N, or empty. Lineages are inodes."""
     args: list[bytes | str] = [keys.prefix]
-    for read, is_entry in reads.items():
-        args.append("F" if is_entry else read.op)
+    for read, follow in reads.items():
+        args.append(follow or read.op)
         if read.op == "H":
             args.append(read.field)
     args += "A" * len(lineages)
     asked = [*(read.key for read in reads), *map(keys.node, lineages)]
     answers = link.script(GATHER, asked, args)
-    for (read, is_entry), answer in zip(reads.items(), answers, strict=False):
-        if is_entry:
-            yield read, answer[0]
-            if len(answer) == 3:
-                yield from _followed(keys, *answer)
-        else:
-            yield read, answer
+    for (read, follow), answer in zip(reads.items(), answers, strict=False):
+        yield read, answer[0] if follow else answer
+        if follow == "F" and len(answer) == 3:
+            yield from _entry(keys, *answer)
+        elif follow == "N" and answer[1] is not None:
+            yield Read("M", keys.parents_of_node(read.key)), answer[1]
     for ino, chain in zip(lineages, answers[len(reads) :], strict=True):
         yield from _lineage(keys, ino, chain)
 
 
-def _followed(keys: Keys, entry: bytes, attr: bytes | None, more: Any) -> Iterator[tuple[Read, Answer | None]]:  # noqa: ANN401
+def _entry(keys: Keys, entry: bytes, attr: bytes | None, more: Any) -> Iterator[tuple[Read, Answer | None]]:  # noqa: ANN401
     kind, ino = decode_entry(entry)
     yield Read("S", keys.node(ino)), attr
     if kind == Kind.DIRECTORY:

@@ -91,6 +91,10 @@ class Keys:
         """Parents of a node with several names."""
         return self._parents % ino
 
+    def parents_of_node(self, key: bytes) -> bytes:
+        """Parents of the node whose attributes are under `key`."""
+        return b"%bp%b" % (self.prefix, key[len(self.prefix) + 1 :])
+
     def held(self, sid: int) -> bytes:
         """Inodes that a session keeps alive."""
         return b"%bsession%d" % (self.prefix, sid)

@@ -6,18 +6,21 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, TypeVar
 
-from fscore.domain.attr import Attr
+from fscore.domain.attr import Attr, Entry
 from fscore.domain.slices import SliceRecord, unpack
 from fscore.meta.engines.redis.codec import decode_attr, decode_entry, decode_parents
 from fscore.meta.engines.redis.keys import Keys, parse_delayed, parse_delfile, parse_ref
 from fscore.meta.engines.redis.link import Answer, Link
-from fscore.meta.engines.redis.scripts import WALK
+from fscore.meta.engines.redis.recall import Read, Recall
+from fscore.meta.engines.redis.scripts import LIST, WALK
 from fscore.meta.engines.redis.txn import RedisView, scan_keys
 from fscore.meta.records import DirStat, Edge
 
 T = TypeVar("T")
 
 BATCH: Final = 512
+SMALL: Final = 512
+"""Entries of a directory that is listed in one trip."""
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -129,13 +132,36 @@ def sustained(link: Link, keys: Keys) -> Iterator[tuple[int, int]]:
         yield from ((sid, int(ino)) for ino in members)
 
 
-def walk(link: Link, keys: Keys, parent: int, names: Sequence[bytes]) -> list[tuple[int, Attr]]:
+def small_dir(link: Link, keys: Keys, recall: Recall, ino: int) -> list[Entry] | None:
+    """All entries of a small directory with their attributes, in one round trip; None when it is not small."""
+    answer = link.script(LIST, (keys.dir(ino),), (keys.prefix, SMALL))
+    if answer is None:
+        return None
+    flat, raws = answer
+    found: list[Entry] = []
+    seen: list[tuple[Read, bytes | None]] = []
+    for name, raw, told in zip(flat[::2], flat[1::2], raws, strict=True):
+        edge = decode_entry(raw)
+        attr = link.ask("GET", keys.node(edge.ino)) if told == b"" else told
+        found.append(Entry(name, edge.ino, edge.kind, None if attr is None else decode_attr(attr)))
+        seen += ((Read("H", keys.dir(ino), name), raw), (Read("S", keys.node(edge.ino)), attr))
+    recall.learn(seen)
+    return found
+
+
+def walk(link: Link, keys: Keys, recall: Recall, parent: int, names: Sequence[bytes]) -> list[tuple[int, Attr]]:
     """The node of each name in turn; numbers that Lua cannot count to are followed step by step."""
     found: list[tuple[int, Attr]] = []
     if names:
         answer = link.script(WALK, (keys.dir(parent),), (keys.prefix, *names))
-        pairs = zip(answer[::2], answer[1::2], strict=False)
-        found = [(decode_entry(entry).ino, decode_attr(raw)) for entry, raw in pairs]
+        seen: list[tuple[Read, bytes | None]] = []
+        above = parent
+        for name, entry, raw in zip(names, answer[::2], answer[1::2], strict=False):
+            ino = decode_entry(entry).ino
+            found.append((ino, decode_attr(raw)))
+            seen += ((Read("H", keys.dir(above), name), entry), (Read("S", keys.node(ino)), raw))
+            above = ino
+        recall.learn(seen)
         if len(answer) % 2 == 0:
             return found
     view = RedisView(link, keys)

@@ -31,7 +31,7 @@ from fscore.meta.engines.redis.recall import Read, Recall
 from fscore.meta.engines.redis.scripts import MOST_ARGUMENTS
 from fscore.meta.records import DirStat, Edge, Usage, Want
 
-ASK_EACH: Final = 4096
+ASK_EACH: Final = 32_768
 """Up to so many chunk indexes are asked for one by one; more are found by a scan of the keys."""
 
 Write = tuple[Any, ...]
@@ -61,19 +61,20 @@ def raw_of(read: Read, answer: Answer) -> Any:  # noqa: ANN401 - bytes, None, in
 class RedisView(LockReads, QuotaReads):
     """Reads of records; what was prefetched answers from memory."""
 
-    def __init__(self, link: Link, keys: Keys) -> None:
+    def __init__(self, link: Link, keys: Keys, recall: Recall | None = None) -> None:
         self._link = link
         self._keys = keys
+        self._recall = recall
         self._known: dict[Read, Any] = {}
 
     def prefetch(self, *wants: Want) -> None:
         """Fetch these in one round trip, with what the entries among them lead to."""
         self._gather(self._unknown(wants), _lineages(wants))
 
-    def _unknown(self, wants: Sequence[Want]) -> dict[Read, bool]:
-        """Reads to fetch, and whether each is one of an entry."""
-        reads = {self._read_of(want): want.kind == "edge" for want in wants if want.kind in _READS}
-        return {read: is_entry for read, is_entry in reads.items() if read not in self._known}
+    def _unknown(self, wants: Sequence[Want]) -> dict[Read, str]:
+        """Reads to fetch, and what `gather` is to do about each."""
+        reads = {self._read_of(want): _FOLLOWED.get(want.kind, "") for want in wants if want.kind in _READS}
+        return {read: follow for read, follow in reads.items() if read not in self._known}
 
     def node(self, ino: int) -> Attr | None:
         """Attributes of a node."""
@@ -143,9 +144,16 @@ class RedisView(LockReads, QuotaReads):
     def _fetch(self, reads: Sequence[Read]) -> None:
         if reads:
             answers = self._link.batch([command_of(read) for read in reads])
-            self._known.update((read, raw_of(read, answer)) for read, answer in zip(reads, answers, strict=True))
+            found = [(read, raw_of(read, answer)) for read, answer in zip(reads, answers, strict=True)]
+            self._known.update(found)
+            self._remember(found)
 
-    def _gather(self, reads: Mapping[Read, bool], lineages: Sequence[int]) -> None:
+    def _remember(self, found: Sequence[tuple[Read, Any]]) -> None:
+        """Let later transactions guess what was read here."""
+        if self._recall is not None:
+            self._recall.learn(pair for pair in found if pair[0].op in "SH")
+
+    def _gather(self, reads: Mapping[Read, str], lineages: Sequence[int]) -> None:
         if not lineages and not any(reads.values()):
             self._fetch(list(reads))
             return
@@ -165,8 +173,7 @@ class RedisTxn(RedisView, LockWrites, QuotaWrites):
     """
 
     def __init__(self, link: Link, keys: Keys, recall: Recall | None, known: dict[Read, Any]) -> None:
-        super().__init__(link, keys)
-        self._recall = recall
+        super().__init__(link, keys, recall)
         self._known = known
         self._nodes: dict[int, bytes | None] = {}
         self._others: dict[Read, bytes | None] = {}
@@ -179,7 +186,7 @@ class RedisTxn(RedisView, LockWrites, QuotaWrites):
         """Take what is known, fetch the rest; when only entries are unknown, guess that they are absent."""
         reads = self._unknown(wants)
         if self._recall is not None:
-            reads = {read: is_entry for read, is_entry in reads.items() if not self._recollect(read)}
+            reads = {read: follow for read, follow in reads.items() if not self._recollect(read)}
             if all(read.op == "H" for read in reads):
                 self._known.update((read, None) for read in reads)
                 self.guessed = self.guessed or bool(reads)
@@ -332,9 +339,11 @@ def _no_field(op: str, make: Callable[[Keys, int], bytes]) -> Callable[..., Read
 
 _READS: Final[Mapping[str, Callable[..., Read]]] = {
     "node": _no_field("S", Keys.node),
+    "file": _no_field("S", Keys.node),
     "edge": lambda keys, parent, name: Read("H", keys.dir(parent), name),
     "chunk": lambda keys, ino, index: Read("L", keys.chunk(ino, index)),
     "symlink": _no_field("S", Keys.symlink),
+    "xattr": lambda keys, ino, name: Read("H", keys.xattrs(ino), name),
     "xattrs": _no_field("M", Keys.xattrs),
     "parents": _no_field("M", Keys.parents),
     "has_entries": _no_field("E", Keys.dir),
@@ -342,6 +351,9 @@ _READS: Final[Mapping[str, Callable[..., Read]]] = {
     "plocks": _no_field("M", Keys.plock),
 }
 """The read that each kind of `Want` announces; a lineage is many."""
+
+_FOLLOWED: Final = {"edge": "F", "file": "N"}
+"""Kinds of `Want` whose reads lead to others."""
 
 
 def _lineages(wants: Sequence[Want]) -> list[int]:
