@@ -18,7 +18,19 @@ from fscore.cli import helper
 from fscore.cli.errors import guarded
 
 COMMANDS: Final[dict[str, tuple[str, ...]]] = {
-    "Volumes": ("format", "status", "fsck", "summary", "volumes", "mount", "umount"),
+    "Volumes": (
+        "format",
+        "config",
+        "status",
+        "quota",
+        "trash",
+        "restore",
+        "fsck",
+        "summary",
+        "volumes",
+        "mount",
+        "umount",
+    ),
     "Files": ("ls", "cat", "cp", "mv", "rm", "mkdir", "stat", "info"),
     "Models": ("push", "pull", "models", "versions", "show", "alias", "split", "validate"),
     "Releases": ("publish", "approve", "reject", "log", "sync", "warmup"),

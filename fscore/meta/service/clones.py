@@ -62,26 +62,27 @@ class Clones(Locks):
 
     def _discard(self, root: int) -> None:
         """Take a detached tree away again."""
-        for entry in list(self._entries(root, attrs=False)):
-            if entry.kind == Kind.DIRECTORY:
-                self.remove_tree(root, entry.name, entry.ino)
-            else:
-                self._purge(root, entry.name, is_dir=False)
+        self.empty_tree(root)
         self._run(_ROOT, lambda work: clone.discard(work, root))
 
     def remove_tree(self, parent: int, name: bytes, ino: int) -> None:
         """Remove a directory with all below it, for good; nobody is asked, and what is flagged goes too."""
-        pending = [(parent, name, ino)]
-        order: list[tuple[int, bytes, int]] = []
+        self.empty_tree(ino)
+        self._purge(parent, name, is_dir=True)
+
+    def empty_tree(self, ino: int) -> None:
+        """Remove all that is below a directory, as `remove_tree` does."""
+        pending = [ino]
+        order: list[tuple[int, bytes]] = []
         while pending:
-            at = pending.pop()
-            order.append(at)
-            for entry in list(self._entries(at[2], attrs=False)):
+            above = pending.pop()
+            for entry in list(self._entries(above, attrs=False)):
                 if entry.kind == Kind.DIRECTORY:
-                    pending.append((at[2], entry.name, entry.ino))
+                    pending.append(entry.ino)
+                    order.append((above, entry.name))
                 else:
-                    self._purge(at[2], entry.name, is_dir=False)
-        for above, child, _ in reversed(order):
+                    self._purge(above, entry.name, is_dir=False)
+        for above, child in reversed(order):
             self._purge(above, child, is_dir=True)
 
     def _purge(self, parent: int, name: bytes, *, is_dir: bool) -> None:

@@ -1,0 +1,113 @@
+"""`fscore config`: what a volume's setting says, and changes of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from fscore.cli import options
+from fscore.cli.errors import WrongUse
+from fscore.cli.output import Output, fields
+
+if TYPE_CHECKING:
+    from fscore.admin.setting import Changed
+
+EXAMPLES: Final = """fscore config VOLUME
+
+fscore config VOLUME --capacity 2T --inodes 10000000 --trash-days 7
+
+fscore config VOLUME --min-client-version 1.2.0"""
+
+UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def command(
+    volume: options.Volume,
+    *,
+    capacity: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Limit of all bytes: 500 (GiB), 2T; 0 is none.")
+    ] = None,
+    inodes: Annotated[int | None, typer.Option(min=0, help="Limit of files and directories; 0 is none.")] = None,
+    trash_days: Annotated[int | None, typer.Option(min=0, help="Days that removed files are kept.")] = None,
+    dir_stats: Annotated[
+        bool | None, typer.Option("--dir-stats/--no-dir-stats", help="Count usage by directory.", show_default=False)
+    ] = None,
+    user_group_quota: Annotated[
+        bool | None,
+        typer.Option("--user-group-quota/--no-user-group-quota", help="Count usage by owner.", show_default=False),
+    ] = None,
+    enable_acl: Annotated[bool, typer.Option("--enable-acl", help="Keep POSIX ACLs; cannot be undone.")] = False,
+    upload_limit: Annotated[int | None, typer.Option(min=0, metavar="MBPS", help="Of each client.")] = None,
+    download_limit: Annotated[int | None, typer.Option(min=0, metavar="MBPS", help="Of each client.")] = None,
+    min_client_version: Annotated[str | None, typer.Option(metavar="VERSION", help="Older ones are kept out.")] = None,
+    max_client_version: Annotated[str | None, typer.Option(metavar="VERSION", help="Newer ones are kept out.")] = None,
+    bucket: Annotated[str | None, typer.Option(help="Where the blocks are.")] = None,
+    access_key: Annotated[str | None, typer.Option(help="Of the object storage.")] = None,
+    secret_key: Annotated[str | None, typer.Option(help="Of the object storage.")] = None,
+    session_token: Annotated[str | None, typer.Option(help="Of the object storage.")] = None,
+    storage_class: Annotated[str | None, typer.Option(help="Class of new objects, where no tier says another.")] = None,
+    changelog: Annotated[
+        bool | None, typer.Option("--changelog/--no-changelog", help="Log every change.", show_default=False)
+    ] = None,
+    changelog_max_age: Annotated[
+        str | None, typer.Option(metavar="TIME", help="How long lines stay: 2h, 30m; 0 is for ever.")
+    ] = None,
+    changelog_max_lines: Annotated[int | None, typer.Option(min=0, help="How many lines stay; 0 is all.")] = None,
+    yes: options.Yes = False,
+    as_json: options.Json = False,
+) -> None:
+    """Show a volume's setting, or change what is named.
+
+    Clients follow at their next heartbeat (12 seconds); where the blocks are, and their keys, at their next start.
+    A change that locks somebody out or deletes something is refused with the reason, unless --yes.
+    """
+    from fscore.admin.format import parse_size
+    from fscore.admin.setting import Changes, change_setting, show_setting
+
+    size = f"{capacity}G" if capacity is not None and capacity.isdecimal() else capacity
+    changes = Changes(
+        capacity=None if size is None else parse_size(size),
+        inodes=inodes,
+        trash_days=trash_days,
+        dir_stats=dir_stats,
+        user_group_quota=user_group_quota,
+        enable_acl=True if enable_acl else None,
+        upload_limit=upload_limit,
+        download_limit=download_limit,
+        min_client_version=min_client_version,
+        max_client_version=max_client_version,
+        bucket=bucket,
+        access_key=access_key,
+        secret_key=secret_key,
+        session_token=session_token,
+        storage_class=storage_class,
+        change_log=changelog,
+        change_log_max_age=None if changelog_max_age is None else seconds(changelog_max_age),
+        change_log_max_lines=changelog_max_lines,
+    )
+    out = Output(as_json=as_json)
+    if not changes.asked():
+        setting = show_setting(volume)
+        out.result(setting, lambda: shown(setting))
+        return
+    changed = change_setting(volume, changes, sure=yes)
+    out.result(changed, lambda: differences(changed))
+
+
+def seconds(text: str) -> int:
+    """A length of time as people write it: 90, 90s, 30m, 2h."""
+    number, unit = (text[:-1], text[-1]) if text[-1:] in UNITS else (text, "s")
+    if not number.isdecimal():
+        raise WrongUse(f"{text!r} is no time: write 2h, 30m or 90s")
+    return int(number) * UNITS[unit]
+
+
+def shown(setting: dict[str, Any]) -> list[str]:
+    """The setting as `name  value` lines."""
+    return fields([(key, value) for key, value in setting.items() if value not in (0, "")])
+
+
+def differences(changed: Changed) -> list[str]:
+    """What changed, one line each."""
+    return [f"{key}: {was} -> {now}" for key, (was, now) in changed.changed.items()] or ["nothing changed"]
