@@ -280,7 +280,7 @@ def test_an_open_file_outlives_its_name(make: Make, tmp_path: Path) -> None:
     ours._shelf.evict(0)
     assert file_of(tmp_path).exists(), "it is open here: nothing would be gained"
     theirs.flush()
-    theirs._shelf.learn([(f"whole/{len(SLICE)}/{LAYOUT.key}", len(SLICE))], theirs._remove)
+    theirs._shelf.learn([(f"whole/{len(SLICE)}/{LAYOUT.key}", len(SLICE))], theirs._folder.remove)
     theirs._shelf.evict(0)
     assert not file_of(tmp_path).exists()
     assert content(file) == SLICE

@@ -11,7 +11,6 @@ Rule 4  a cache swallows its own troubles.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -25,23 +24,19 @@ from crc32c import crc32c
 from fscore.blocks.cache.eviction import Shelf
 from fscore.blocks.cache.whole.assembly import Assembly, Load, publish
 from fscore.blocks.cache.whole.file import WholeFile, fill
+from fscore.blocks.cache.whole.folder import BYTES, PART, SUMS, Folder, name_of, parse
 from fscore.blocks.cache.whole.layout import Layout
-from fscore.blocks.cache.whole.record import CELL, Record, look_of, unpack
+from fscore.blocks.cache.whole.record import CELL, Record, look_of
 from fscore.domain.errors import CorruptError
 from fscore.runtime import log
 from fscore.runtime.clock import Clock, SystemClock
 from fscore.runtime.metrics import Metrics
 from fscore.runtime.threads import Pool
 
-FOLDER: Final = "whole/"
+P = ParamSpec("P")
+
 _REFUSED_S: Final = 60.0
 """How long a content that could not be assembled is left alone."""
-
-_STALE_TEMP_S: Final = 3600
-_TRIES: Final = 3
-_TRY_AGAIN_S: Final = 0.005
-
-P = ParamSpec("P")
 
 logger = log.get(__name__)
 
@@ -59,9 +54,9 @@ class WholeCache:
         metrics: Metrics | None = None,
     ) -> None:
         """`home` is the volume's directory in the cache, `shelf` the budget that it shares with the blocks there."""
-        self._home = home.rstrip("/") + "/"
-        self._shelf = shelf
         self._clock = clock or SystemClock()
+        self._folder = Folder(home, self._clock)
+        self._shelf = shelf
         self._metrics = metrics or Metrics()
         self._pool = Pool("whole", threads)
         self._lock = threading.Lock()
@@ -73,16 +68,16 @@ class WholeCache:
 
     def might_hold(self, length: int) -> bool:
         """Whether any file of this length lies here: cheap, to be asked before a layout is looked up."""
-        return os.access(f"{self._home}{FOLDER}{length}", os.F_OK)
+        return self._folder.has_length(length)
 
     def open(self, layout: Layout) -> WholeFile | None:
         """The file with this content, if it lies here, whole and believed."""
-        name = _name(layout.key, layout.length)
+        name = name_of(layout.key, layout.length)
         record = self._record(name)
         if record is None or record.length != layout.length:
             return None
         try:
-            fd = os.open(self._home + name + ".bytes", os.O_RDONLY | os.O_CLOEXEC)
+            fd = self._folder.open(name)
         except OSError:
             self._shelf.forget(name)
             return None
@@ -94,13 +89,9 @@ class WholeCache:
         if look_of(fd) != record.look:
             self._check_later(name)
             return None
-        self._shelf.touch(name, layout.length, self._remove)
+        self._shelf.touch(name, layout.length, self._folder.remove)
         self._metrics.add("cache.whole.opens")
         return file
-
-    def assembly(self, key: str) -> Assembly | None:
-        """The file of this content that is being filled here."""
-        return self._live.get(key)
 
     def assemble(self, layout: Layout, load: Load) -> Assembly | None:
         """Begin to fill a file, or join whoever fills it in this process.
@@ -108,7 +99,7 @@ class WholeCache:
         None when it lies here already, when another process fills it, when there is no room, and for a while after it
         went wrong.
         """
-        name = _name(layout.key, layout.length)
+        name = name_of(layout.key, layout.length)
         with self._lock:
             live = self._live.get(layout.key)
             if live is not None:
@@ -116,13 +107,13 @@ class WholeCache:
             if self._refused.get(layout.key, 0) > self._clock.monotonic() or not layout.length:
                 return None
         try:
-            fd = self._claim(name)
+            fd = self._folder.claim(name)
         except OSError as error:
             self._failed(name, str(error))
             return None
         if fd is None:
             return None
-        if not self._shelf.reserve(name, layout.length, self._remove):
+        if not self._shelf.reserve(name, layout.length, self._folder.remove):
             self._failed(name, "")
             self._refuse(layout.key)
             os.close(fd)
@@ -147,21 +138,21 @@ class WholeCache:
 
     def verify(self, key: str, length: int) -> bool:
         """Read a file from end to end: believed again when every sum is right, dropped when one is not."""
-        name = _name(key, length)
+        name = name_of(key, length)
         record = self._record(name)
+        if record is None:
+            return False
         try:
-            fd = os.open(self._home + name + ".bytes", os.O_RDONLY | os.O_CLOEXEC)
+            fd = self._folder.open(name)
         except OSError:
             return False
         try:
-            if record is None:
-                return False
             before = look_of(fd)
             if os.fstat(fd).st_size != length or not _sums_are_right(fd, record):
                 self._spoiled(name, "a sum is wrong")
                 return False
             if before != record.look and look_of(fd) == before:
-                self._write_record(name, record._replace(look=before))
+                self._folder.write_record(name, record._replace(look=before))
             return True
         except OSError as error:
             logger.warning("whole file %s cannot be read: %s", name, error)
@@ -171,10 +162,9 @@ class WholeCache:
 
     def files(self) -> Iterator[tuple[str, int]]:
         """(key, length) of every file that lies here with its record."""
-        for name, found in self._walk():
-            if found == {".bytes", ".sums"}:
-                length, key = name.removeprefix(FOLDER).split("/")
-                yield key, int(length)
+        for name, found in self._folder.walk():
+            if found == {BYTES, SUMS}:
+                yield parse(name)
 
     def scrub(self) -> int:
         """Verify every file; returns how many were wrong, and are gone."""
@@ -193,30 +183,10 @@ class WholeCache:
         self._pool.close()
         with self._lock:
             live = list(self._live.values())
-            self._live.clear()
         for assembly in live:
-            if assembly.whole:
-                self._finish(assembly)
-            else:
-                self._give_up(_name(assembly.layout.key, assembly.layout.length), "")
-
-    def _claim(self, name: str) -> int | None:
-        """An empty file to fill, locked; None if it is there already or somebody else's."""
-        path = self._home + name
-        os.makedirs(path.rsplit("/", 1)[0], exist_ok=True)  # noqa: PTH103
-        if os.access(path + ".sums", os.F_OK) and os.access(path + ".bytes", os.F_OK):
-            return None
-        for _ in range(_TRIES):
-            fd = os.open(path + ".part", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            if _is_ours(fd, path):
-                os.ftruncate(fd, 0)
-                return fd
-            os.close(fd)
-            self._clock.sleep(_TRY_AGAIN_S)  # who sweeps holds the lock for a moment
-        return None
-
-    def _ended(self, assembly: Assembly) -> None:
-        self._later(self._finish, assembly)
+            if not assembly.whole:
+                assembly.fail()  # nobody listens any more
+            self._finish(assembly)
 
     def _later(self, fn: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         """Do it in the background; not at all once this is closed, which does the rest itself."""
@@ -226,22 +196,23 @@ class WholeCache:
                 self._chores.add(chore)
             chore.add_done_callback(self._chores.discard)
 
+    def _ended(self, assembly: Assembly) -> None:
+        self._later(self._finish, assembly)
+
     def _finish(self, assembly: Assembly) -> None:
         layout = assembly.layout
-        name = _name(layout.key, layout.length)
-        path = self._home + name
+        name = name_of(layout.key, layout.length)
+        path = self._folder.path
         try:
-            if not assembly.failed:
-                publish(assembly, path + ".part", path + ".bytes", path + ".sums")
-        except OSError as error:
-            self._give_up(name, str(error))
-        else:
             if assembly.failed:
                 self._give_up(name, assembly.failure)
-            else:
-                self._shelf.unpin(name)
-                self._metrics.add("cache.whole.files")
-                self._metrics.add("cache.whole.bytes", layout.length)
+                return
+            publish(assembly, path(name, PART), path(name, BYTES), path(name, SUMS))
+            self._shelf.unpin(name)
+            self._metrics.add("cache.whole.files")
+            self._metrics.add("cache.whole.bytes", layout.length)
+        except OSError as error:
+            self._give_up(name, str(error))
         finally:
             with self._lock:
                 self._live.pop(layout.key, None)
@@ -253,11 +224,9 @@ class WholeCache:
 
     def _failed(self, name: str, why: str) -> None:
         """Leave nothing behind; what went wrong is said, and the content left alone for a while."""
-        for suffix in (".part", ".sums", ".bytes"):
-            with suppress(OSError):
-                os.unlink(self._home + name + suffix)  # noqa: PTH108
+        self._folder.give_up(name)
         if why:
-            self._refuse(name.rsplit("/", 1)[1])
+            self._refuse(parse(name)[0])
             self._metrics.add("cache.whole.failed")
             logger.warning("%s cannot be kept whole: %s", name, why)
 
@@ -270,8 +239,17 @@ class WholeCache:
     def _spoiled(self, name: str, why: str) -> None:
         self._metrics.add("cache.whole.corrupt")
         logger.error("cached file %s is damaged (%s): it is dropped and fetched again", name, why)
-        self._remove(name)
+        self._folder.remove(name)
         self._shelf.forget(name)
+
+    def _record(self, name: str) -> Record | None:
+        try:
+            return self._folder.record(name)
+        except FileNotFoundError:
+            return None
+        except (OSError, CorruptError) as error:
+            self._spoiled(name, str(error))
+            return None
 
     def _check_later(self, name: str) -> None:
         with self._lock:
@@ -282,109 +260,23 @@ class WholeCache:
 
     def _check(self, name: str) -> None:
         try:
-            length, key = name.removeprefix(FOLDER).split("/")
-            self.verify(key, int(length))
+            self.verify(*parse(name))
         finally:
             with self._lock:
                 self._checking.discard(name)
 
-    def _record(self, name: str) -> Record | None:
-        try:
-            with open(self._home + name + ".sums", "rb", buffering=0) as file:  # noqa: PTH123
-                return unpack(file.read())
-        except FileNotFoundError:
-            return None
-        except (OSError, CorruptError) as error:
-            self._spoiled(name, str(error))
-            return None
-
-    def _write_record(self, name: str, record: Record) -> None:
-        path = f"{self._home}{name}.sums"
-        temporary = f"{path}.{os.getpid()}.tmp"
-        with open(temporary, "wb") as file:  # noqa: PTH123
-            file.write(record.pack())
-        os.rename(temporary, path)  # noqa: PTH104
-
-    def _remove(self, name: str) -> bool:
-        """Remove a file, the record first; whether it was there."""
-        with suppress(OSError):
-            os.unlink(self._home + name + ".sums")  # noqa: PTH108
-        try:
-            os.unlink(self._home + name + ".bytes")  # noqa: PTH108
-        except OSError:
-            return False
-        return True
-
     def _scan(self) -> None:
         """Learn what lies here, and remove what processes that died left behind."""
-        known: list[tuple[float, str, int]] = []
-        for name, found in self._walk():
-            if found == {".bytes", ".sums"}:
+        known: list[tuple[float, str]] = []
+        for name, found in self._folder.walk():
+            if found == {BYTES, SUMS}:
                 with suppress(OSError):
-                    seen = os.stat(self._home + name + ".sums")  # noqa: PTH116
-                    known.append((max(seen.st_atime, seen.st_mtime), name, int(name.split("/")[1])))
+                    known.append((self._folder.last_used(name), name))
             else:
-                self._sweep(name, found)
+                self._folder.sweep(name, found)
         known.sort(reverse=True)
-        self._shelf.learn(((name, size) for _, name, size in known), self._remove)
+        self._shelf.learn(((name, parse(name)[1]) for _, name in known), self._folder.remove)
         self._shelf.evict()
-
-    def _walk(self) -> Iterator[tuple[str, set[str]]]:
-        """Names, each with the suffixes that are there."""
-        top = self._home + FOLDER
-        for length in _listed(top):
-            names: dict[str, set[str]] = {}
-            for entry in _listed(top + length) if length.isdecimal() else ():
-                key, dot, suffix = entry.partition(".")
-                names.setdefault(f"{FOLDER}{length}/{key}", set()).add(dot + suffix)
-            yield from names.items()
-
-    def _sweep(self, name: str, found: set[str]) -> None:
-        path = self._home + name
-        for suffix in sorted(found - {".sums"}):
-            with suppress(OSError):
-                fd = os.open(path + suffix, os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    self._sweep_one(fd, path, suffix)
-                finally:
-                    os.close(fd)
-        if ".bytes" not in found:
-            with suppress(OSError):
-                os.unlink(path + ".sums")  # noqa: PTH108
-
-    def _sweep_one(self, fd: int, path: str, suffix: str) -> None:
-        if suffix.endswith(".tmp"):
-            if self._clock.now_ns() / 1e9 - os.fstat(fd).st_mtime > _STALE_TEMP_S:
-                os.unlink(path + suffix)  # noqa: PTH108
-            return
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # whoever fills it has it locked until the record is written
-        if suffix == ".part" or not os.access(path + ".sums", os.F_OK):
-            os.unlink(path + suffix)  # noqa: PTH108
-
-
-def _name(key: str, length: int) -> str:
-    return f"{FOLDER}{length}/{key}"
-
-
-def _is_ours(fd: int, path: str) -> bool:
-    """Lock the file that shall be filled. False if another has it, or had it until a moment ago."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.stat(path + ".part").st_ino != os.fstat(fd).st_ino:  # noqa: PTH116
-            return False
-    except (BlockingIOError, FileNotFoundError):
-        return False
-    if os.access(path + ".sums", os.F_OK):
-        os.unlink(path + ".part")  # noqa: PTH108
-        return False
-    return True
-
-
-def _listed(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder)  # noqa: PTH208
-    except OSError:
-        return []
 
 
 def _sums_are_right(fd: int, record: Record) -> bool:
