@@ -89,8 +89,6 @@ class Compactor:
     def wrote(self, ino: int, index: int, count: int, *, fresh: bool) -> None:
         """A writer appended so many records; `fresh`: the chunk had none before this process wrote it."""
         limits = self._thresholds
-        if not limits.write:
-            return
         key = (ino, index)
         with self._turn:
             length, due = self._lengths.pop(key, (0 if fresh else limits.write, limits.write))
@@ -98,7 +96,7 @@ class Compactor:
             self._lengths[key] = (length, due)
             if len(self._lengths) > REMEMBERED:
                 self._lengths.popitem(last=False)
-        if length >= (due if count < limits.write else max(due, limits.force // 3)):
+        if limits.write and length >= (due if count < limits.write else max(due, limits.force // 3)):
             self._ask(key, limits.write)
 
     def make_room(self, ino: int, index: int, count: int) -> None:
