@@ -23,6 +23,7 @@ from fscore.domain.setting import Setting
 from fscore.domain.slices import SliceRecord
 from fscore.meta.engines.registry import forget_memory, open_engine
 from fscore.meta.service import AttrChange, MetaService, RenameFlag, SliceRange
+from fscore.meta.txn import MetaTxn
 from fscore.runtime.clock import FakeClock
 from tests.kit.invariants import check_engine
 from tests.kit.quota_audit import check_quotas
@@ -54,7 +55,7 @@ class UnderQuotas(RuleBasedStateMachine):
             MetaService.open(each, self.clock, background=False, cache_s=0.5) for each in (engine, open_engine(url))
         ]
         self.steps = 0
-        self.folders = [ROOT]
+        self.folders: list[int] = [ROOT]
         self.files: list[int] = []
 
     @property
@@ -269,7 +270,12 @@ def test_the_machine_would_notice(tmp_path: Path) -> None:
         meta.flush()
         assert check_quotas(engine) == []
         key = QuotaKey(QuotaKind.DIRECTORY, ROOT)
-        engine.transact(lambda txn: txn.quotas([key]) and txn.add_quota(key, 1, 0))
+
+        def spoil(txn: MetaTxn) -> None:
+            assert txn.quotas([key])
+            txn.add_quota(key, 1, 0)
+
+        engine.transact(spoil)
         assert len(check_quotas(engine)) == 1
         meta.create(SUPER, ROOT, b"b", 0o644)
         with pytest.raises(OverQuota):

@@ -9,6 +9,7 @@ import pytest
 
 from fscore.domain.caller import Caller
 from fscore.domain.errors import NoSpace, OverQuota
+from fscore.meta.txn import MetaTxn
 from fscore.volume import open_volume
 from tests.kit.command import Fscore
 
@@ -64,7 +65,12 @@ def test_a_check_that_finds_something_fails_until_it_is_repaired(fscore: Fscore,
     fscore("quota", "set", cli_volume, "--path", "/new/one", "--inodes", "5", "--create").ok()
     with open_volume(cli_volume, background=False) as volume:
         (key,) = volume.meta.quotas()
-        volume.meta.engine.transact(lambda txn: txn.quotas([key]) and txn.add_quota(key, 4096, 1))
+
+        def spoil(txn: MetaTxn) -> None:
+            assert txn.quotas([key])
+            txn.add_quota(key, 4096, 1)
+
+        volume.meta.engine.transact(spoil)
     done = fscore("quota", "check", cli_volume, "--path", "/new/one")
     assert done.code == 1
     assert done.out == "/new/one: recorded 4096 bytes and 1 inodes, counted 0 and 0\n"
