@@ -115,13 +115,18 @@ class Mounted:
         return self.mount.transport
 
     @property
+    def kind(self) -> str:
+        """Transport and engine in a word."""
+        return f"{self.mount.transport}-{'sqlite' if self.url.startswith('sqlite3') else 'redis'}"
+
+    @property
     def inside(self) -> str:
         """The path of the directory within the volume."""
         return f"/{self.path.name}"
 
     def client(self) -> Volume:
         """Another client of the volume, in this process: close it."""
-        return open_volume(self.url, background=False, durable=False)
+        return open_client(self.url)
 
 
 def refused(number: int, *, also: int = 0) -> pytest.RaisesExc[OSError]:
@@ -156,9 +161,14 @@ def fresh_volume(engine: str, place: Path, request: pytest.FixtureRequest, **set
     return url
 
 
+def open_client(url: str, **options: Any) -> Volume:
+    """A client of a volume in this process, without threads of its own: close it."""
+    return open_volume(url, **({"background": False, "durable": False} | options))
+
+
 def assert_volume_sound(url: str, *, leaks: bool = False) -> None:
     """fsck finds nothing in the volume once nobody has it mounted."""
-    with open_volume(url, background=False, durable=False) as volume:
+    with open_client(url) as volume:
         assert_sound(volume, leaks=leaks)
 
 
