@@ -54,7 +54,7 @@ def leave(directory: Path, *, lazy: bool = False, force: bool = False, clock: Cl
             text = f"not everything is committed, so it stays mounted: {error.strerror or error}"
             raise OSError(error.errno or errno.EIO, text, str(target)) from error
     try:
-        unmount(target, lazy=lazy or force)
+        unmount(target, lazy=lazy or force, force=force)
     except OSError as error:
         if error.errno != errno.EBUSY:
             raise

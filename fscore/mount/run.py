@@ -6,15 +6,15 @@ import errno
 import os
 import queue
 import signal
+import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
 
-from fscore.domain.errors import NotADir, NotFound, SettingError, StoreError
+from fscore.domain.errors import NotADir, NotFound, SettingError
 from fscore.domain.ids import TRASH
 from fscore.mount import about
 from fscore.mount.api import Mounted
@@ -26,7 +26,7 @@ from fscore.mount.operations import Operations, root_of
 from fscore.mount.options import MountOptions
 from fscore.runtime import log
 from fscore.runtime.clock import Clock, SystemClock
-from fscore.runtime.threads import Pool
+from fscore.runtime.threads import Task
 from fscore.vfs.internal import Internal
 from fscore.volume import Options, Volume, open_volume
 
@@ -35,6 +35,7 @@ Say = Callable[[str], None]
 """Takes a remark for whoever mounts: what is off, and why."""
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+ENDED: Final = 0
 FUSE: Final = Path("/dev/fuse")
 
 logger = log.get(__name__)
@@ -63,6 +64,8 @@ class Running:
         self.transport: Final = transport
         self._internal = internal
         self._mounted = mounted
+        self._ending = threading.Lock()
+        self._ended = False
 
     def wait(self) -> None:
         """Return when somebody unmounted it and all is committed. Raises what was lost, or what ended it."""
@@ -92,9 +95,13 @@ class Running:
         detach(self.mountpoint)
 
     def _end(self) -> None:
-        self._internal.close()
-        self.volume.close()
-        logger.info("%s is unmounted, everything is committed", self.mountpoint)
+        with self._ending:  # whoever comes second returns when all is committed, too
+            if self._ended:
+                return
+            self._ended = True
+            self._internal.close()
+            self.volume.close()
+            logger.info("%s is unmounted, everything is committed", self.mountpoint)
 
 
 def start(plan: Plan, say: Say, *, clock: Clock | None = None, default_cache: str | None = None) -> Running:
@@ -119,28 +126,34 @@ def until_unmounted(running: Running) -> None:
     """
     events: queue.SimpleQueue[int] = queue.SimpleQueue()
     before = {number: signal.signal(number, lambda number, _frame: events.put(number)) for number in SIGNALS}
-    with Pool("mount", 2) as pool:
-        end: Future[None] = pool.submit(running.wait)
-        end.add_done_callback(lambda _: events.put(0))
-        stopping: Future[None] | None = None
+    errors: list[Exception] = []
+
+    def told(call: Callable[[], None]) -> None:
         try:
-            while (number := events.get()) or not end.done():
-                if stopping is None and number:
-                    logger.warning("%s: committing and unmounting %s", signal.Signals(number).name, running.mountpoint)
-                    stopping = pool.submit(running.stop)
-                    stopping.add_done_callback(lambda _: events.put(0))
-                elif number == signal.SIGINT:
-                    running.abandon()
-                    logger.error("given up: what was not committed is lost")
-                    os._exit(1)
-                elif stopping is not None and stopping.done():
-                    break
+            call()
+        except Exception as error:  # noqa: BLE001 - raised below, by the thread that was asked
+            errors.append(error)
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-        if stopping is not None:
-            stopping.result()
-        end.result()
+            events.put(ENDED)
+
+    Task("mount-wait", lambda: told(running.wait))
+    stopping: Task | None = None
+    try:
+        while (number := events.get()) != ENDED:
+            if stopping is None:
+                logger.warning("%s: committing and unmounting %s", signal.Signals(number).name, running.mountpoint)
+                stopping = Task("mount-stop", lambda: told(running.stop))
+            elif number == signal.SIGINT:
+                running.abandon()
+                logger.error("given up: what was not committed is lost")
+                os._exit(1)
+    finally:
+        for known, handler in before.items():
+            signal.signal(known, handler)
+    if stopping is not None:
+        stopping.join()
+    if errors:
+        raise errors[0]
 
 
 def ready(mountpoint: Path) -> Path:
@@ -206,20 +219,28 @@ def _transport(
     """The transport that was asked for; `auto` takes our own where it works."""
     if not FUSE.exists():
         raise SettingError(f"{FUSE} is missing: load the module fuse, or give the container that device")
+    refusal: Exception | None = None
     if wanted != "pyfuse3":
         from fscore.mount.transports.kernel import session
 
         try:
             return session.serve(operations, mountpoint, options), "kernel"
-        except (SettingError, OSError, StoreError) as error:
+        except (SettingError, OSError) as error:
             if wanted == "kernel" or not _can_pyfuse3():
                 raise
-            say(f"the kernel transport does not work here ({error}); trying pyfuse3")
+            refusal = error
     if not _can_pyfuse3():
         raise SettingError("pyfuse3 is not installed: pip install 'fscore[mount]' (needs libfuse3-dev and a compiler)")
     from fscore.mount.transports import pyfuse3
 
-    mounted = pyfuse3.serve(operations, mountpoint, options)
+    try:
+        mounted = pyfuse3.serve(operations, mountpoint, options)
+    except SettingError:
+        if refusal is not None:  # what stands in the way is the same, and was said better
+            raise refusal from None
+        raise
+    if refusal is not None:
+        say(f"the kernel transport does not work here: {refusal}")
     say(f"mounted through pyfuse3: {'; '.join(pyfuse3.LACKS)}")
     return mounted, "pyfuse3"
 
@@ -230,13 +251,3 @@ def _can_pyfuse3() -> bool:
     except ImportError:
         return False
     return True
-
-
-def explain(error: OSError) -> str:
-    """What to do about a mount that the system refused; empty when the error says it all."""
-    if error.errno in {errno.EACCES, errno.EPERM} and os.geteuid() != 0:
-        mode = FUSE.stat().st_mode & 0o777 if FUSE.exists() else 0
-        if mode & 0o006 != 0o006:
-            return f"{FUSE} is open to root only (mode {mode:04o}): chmod 0666 {FUSE}, or mount as root"
-        return "without root the package fuse3 mounts for you; --allow-other needs user_allow_other in /etc/fuse.conf"
-    return ""

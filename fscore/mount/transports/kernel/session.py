@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -29,6 +30,8 @@ from fscore.runtime.threads import Task
 FIRST_WORKERS: Final = 2
 PAGE: Final = 4096
 STOP_S: Final = 10.0
+LEFT_S: Final = 0.5
+"""For workers that are still blocked in a read when the connection could not be cut: the process's end frees them."""
 
 WANTED: Final = (
     Init.ASYNC_READ
@@ -209,7 +212,8 @@ class KernelMount:
             tasks, self._tasks = self._tasks, []
         if not tasks:
             return
-        left = [task for task in tasks if not task.join(STOP_S)]
+        patience = time.monotonic() + (STOP_S if self._ended.is_set() else LEFT_S)
+        left = [task for task in tasks if not task.join(max(0.0, patience - time.monotonic()))]
         self._waiters.close()
         self._notifier.close()
         self._operations.notifier = None
