@@ -20,6 +20,8 @@ from fscore.meta.engines.sql.tables import Tables
 START_S = 60.0
 TABLES = frozenset(Tables().metadata.tables)
 """Tables of a volume without a prefix."""
+NUMBERED = ("jfs_acl", "jfs_change_log")
+"""Those whose numbers mean something to clients."""
 
 
 def free_port() -> int:

@@ -15,7 +15,7 @@ from typing import Any
 import pymysql
 import pytest
 
-from tests.kit.databases import TABLES, Server, account, install, own
+from tests.kit.databases import NUMBERED, TABLES, Server, account, install, own
 
 QUICK = ("--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=0", "--innodb-flush-method=nosync", "--sync-frm=0")
 """What makes a server of tests fast, and useless after a power cut."""
@@ -99,6 +99,8 @@ class MariadbServer(Server):
             with self.client(name) as client, client.cursor() as cursor:
                 for table in sorted(TABLES):
                     cursor.execute(f"DELETE FROM {table}")
+                for table in NUMBERED:
+                    cursor.execute(f"ALTER TABLE {table} AUTO_INCREMENT = 1")
             self._idle.append(name)
         else:
             self.drop(name)

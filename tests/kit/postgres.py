@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.kit.databases import TABLES, Server, account, install, own
+from tests.kit.databases import NUMBERED, TABLES, Server, account, install, own
 
 ROOT = Path("/usr/lib/postgresql")
 QUICK = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "autovacuum=off", "wal_level=minimal")
@@ -98,6 +98,8 @@ class PostgresServer(Server):
             reusable = users == (0,) and {row[0] for row in found} == TABLES
             if reusable:
                 client.execute(";".join(f"DELETE FROM {table}" for table in sorted(TABLES)))
+                for table in NUMBERED:
+                    client.execute(f"SELECT setval('{table}_id_seq', 1, false)")
         if reusable:
             self._idle.append(name)
         else:

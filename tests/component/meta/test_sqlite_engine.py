@@ -17,8 +17,9 @@ from fscore.domain.errors import CorruptError, SettingError, UnavailableError
 from fscore.domain.slices import SliceRecord, pack
 from fscore.meta.engines.sql.connections import Connections
 from fscore.meta.engines.sql.dialects import Sqlite
-from fscore.meta.engines.sql.places import FilePlace
 from fscore.meta.engines.sql.engine import PATIENCE_S, SqlEngine, open_sql
+from fscore.meta.engines.sql.links import Connection
+from fscore.meta.engines.sql.places import FilePlace, Place
 from fscore.meta.records import Counter, Edge, Session
 from fscore.meta.txn import MetaTxn
 from fscore.runtime.clock import FakeClock
@@ -167,9 +168,9 @@ def test_a_number_that_was_used_is_refused_whole(engine: SqlEngine) -> None:
 class Waiting(Sqlite):
     """The dialect with a busy timeout of nothing, so that a lock shows at once."""
 
-    def connect(self, place: Place, *, create: bool) -> Any:
+    def connect(self, place: Place, *, create: bool) -> Connection:
         connection = super().connect(place, create=create)
-        connection.execute("PRAGMA busy_timeout = 0")
+        connection.all("PRAGMA busy_timeout = 0")
         return connection
 
 
@@ -310,6 +311,12 @@ def test_a_session_takes_its_locks_with_it(engine: SqlEngine, raw: sqlite3.Conne
     assert raw.execute("SELECT sid FROM jfs_flock").fetchall() == [(2,)]
     assert raw.execute("SELECT count(*) FROM jfs_plock").fetchone() == (0,)
     assert engine.sessions() == []
-    raw.execute("CREATE TABLE jfs_session (sid INTEGER)")
+    raw.execute("CREATE TABLE jfs_session (sid INTEGER, heartbeat INTEGER, info BLOB)")
+    raw.execute("INSERT INTO jfs_session (sid, heartbeat) VALUES (7, 1000), (8, 2000)")
     raw.execute("INSERT INTO jfs_change_log (entry) VALUES ('x')")
     assert engine.used_features() == {"locks", "legacy_sessions", "change_log"}
+    assert engine.legacy_sessions() == [Session(7, 1300, b""), Session(8, 2300, b"")]
+    engine.drop_session(7)
+    engine.drop_session(8)
+    assert engine.legacy_sessions() == []
+    assert engine.used_features() == {"locks", "change_log"}

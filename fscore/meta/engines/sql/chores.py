@@ -10,7 +10,7 @@ from fscore.domain.errors import SettingError
 from fscore.meta.engines.sql.connections import Link
 from fscore.meta.engines.sql.rows import row_of, unpack_pairs
 from fscore.meta.engines.sql.statements import Statements
-from fscore.meta.records import Counter, DirStat, Session
+from fscore.meta.records import LEGACY_LIFE_S, Counter, DirStat, Session
 
 SEEDS: Final = {
     "nextInode": 2,
@@ -61,6 +61,25 @@ def put_session(link: Link, sql: Statements, session: Session) -> None:
         link.run(sql.add_session, (session.sid, session.expires, session.info))
 
 
+def drop_session(link: Link, sql: Statements, sid: int) -> None:
+    """A session's locks and its record, wherever it is."""
+    for text in sql.drop_session:
+        link.run(text, (sid,))
+    if _has_legacy(link, sql):
+        link.run(sql.drop_legacy, (sid,))
+
+
+def legacy_sessions(link: Link, sql: Statements) -> list[Session]:
+    """Clients before 1.0 by their last heartbeat; none without their table."""
+    if not _has_legacy(link, sql):
+        return []
+    return [Session(sid, beat_s + LEGACY_LIFE_S, b"") for sid, beat_s in link.all(sql.legacy_sessions)]
+
+
+def _has_legacy(link: Link, sql: Statements) -> bool:
+    return bool(sql.dialect.columns(link, f"{sql.tables.prefix}session"))
+
+
 def add_dir_stats(link: Link, sql: Statements, deltas: Mapping[int, DirStat]) -> list[int]:
     """Add to statistics; which directories have to be counted anew."""
     missing = []
@@ -96,6 +115,6 @@ def claim_job(link: Link, sql: Statements, gate: str, now_s: int, window_s: int)
 def used_features(link: Link, sql: Statements) -> frozenset[str]:
     """Features with a row in one of their tables."""
     found = {name for name, query in sql.features.items() if link.one(query) is not None}
-    if sql.dialect.columns(link, f"{sql.tables.prefix}session"):
+    if legacy_sessions(link, sql):
         found.add("legacy_sessions")
     return frozenset(found)

@@ -139,13 +139,17 @@ class SqlEngine(MetaEngine):
             lambda link: [Session(sid, expire, info or b"") for sid, expire, info in link.all(self._sql.all_sessions)]
         )
 
+    def legacy_sessions(self) -> list[Session]:
+        """Rows of the old table, where there is one."""
+        return self._read(lambda link: chores.legacy_sessions(link, self._sql))
+
     def sustained(self, sid: int) -> list[int]:
         """Inodes that a session keeps alive."""
         return self._read(lambda link: [ino for (ino,) in link.all(self._sql.get_sustained, (sid,))])
 
     def drop_session(self, sid: int) -> None:
         """Remove a session's locks and its record."""
-        self._write(lambda link: [link.run(sql, (sid,)) for sql in self._sql.drop_session])
+        self._write(lambda link: chores.drop_session(link, self._sql, sid))
 
     def add_dir_stats(self, deltas: Mapping[int, DirStat]) -> list[int]:
         """Relative updates; those that hit no row, or go below zero, are returned."""

@@ -143,8 +143,10 @@ class Guard(NamedTuple):
         """Whether the rows are as they were."""
         if self.rows is None or rows == self.rows:
             return True
-        if not self.is_node or len(rows) != len(self.rows):
+        if len(rows) != len(self.rows):
             return False
+        if not self.is_node:  # what has no order may come in another one
+            return len(rows) > 1 and sorted(map(repr, rows)) == sorted(map(repr, self.rows))
         old, new = self.rows[0], rows[0]
         return old[0] == new[0] == DIRECTORY and _lasting(old) == _lasting(new)
 
@@ -318,26 +320,37 @@ class ServerTxn(Batching, SqlTxn):
     def happened(self) -> bool | None:
         """Whether a commit whose answer was lost has happened, by what is stored now; None when nobody can tell.
 
-        What this transaction put is told by its times and by numbers that nobody else has; what it removed is gone.
+        What this transaction put is told by its times and by numbers that nobody else has; what it removed is gone. A
+        record that it left as it was tells nothing.
         """
-        sql, link = self._sql, self._record.link
-        directories = {ino for ino, attr in self._nodes.items() if attr is not None and attr.kind == Kind.DIRECTORY}
-        told = {ino for ino in self._nodes if ino not in directories or ino not in self._read} or directories
-        nodes = [((sql.get_node, (ino,)), self._nodes[ino]) for ino in sorted(told)]
-        slices = [(sql.guards.get_slice, (slice_id,)) for slice_id in self._slices]
-        calls = [*(call for call, _ in nodes), *self._edges, *slices]
-        if not calls:
-            return None
-        guards = list(self._guards())
-        answers = [answer.rows for answer in link.ask([*calls, *(guard.call for guard in guards)])]
-        now = dict(zip(calls, answers, strict=False))
-        after = (
-            all((attr_of(now[call][0]) if now[call] else None) == attr for call, attr in nodes)
-            and all(_edge(now[call]) == edge for call, edge in self._edges.items())
-            and all(now[call] for call in slices)
-        )
-        before = all(guard.holds(rows) for guard, rows in zip(guards, answers[len(calls) :], strict=True))
-        return None if after == before else after
+        told = self._evidence()
+        guards = [*self._guards(), *(Guard(call, []) for call in self._inserted)]
+        calls = [*told, *(guard.call for guard in guards)]
+        answers = [answer.rows for answer in self._record.link.ask(calls)]
+        if told and all(_told(rows, expected) for rows, expected in zip(answers, told.values(), strict=False)):
+            return True
+        before = all(guard.holds(rows) for guard, rows in zip(guards, answers[len(told) :], strict=True))
+        return False if before else None
+
+    def _evidence(self) -> dict[Call, Attr | Edge | bool]:
+        """Reads that tell whether this transaction was committed, and what they find then; False: nothing."""
+        sql, reads = self._sql, self._record.reads
+        found: dict[Call, Attr | Edge | bool] = {(sql.guards.get_slice, (number,)): True for number in self._slices}
+        found |= {call: edge or False for call, edge in self._edges.items()}
+        own: dict[Call, Attr | Edge | bool] = {}
+        for ino, attr in self._nodes.items():
+            call = (sql.get_node, (ino,))
+            moving = attr is not None and attr.kind == Kind.DIRECTORY and call in reads  # by others, too
+            (own if moving else found)[call] = attr or False
+        found = found or own
+        return {call: value for call, value in found.items() if call not in reads or not _told(reads[call], value)}
+
+
+def _told(rows: list[Row], expected: Attr | Edge | bool) -> bool:
+    """Whether rows of a node, an entry or a slice say what is expected."""
+    if isinstance(expected, Attr):
+        return bool(rows) and attr_of(rows[0]) == expected
+    return _edge(rows) == expected if isinstance(expected, Edge) else bool(rows) == expected
 
 
 def _edge(rows: list[Row]) -> Edge | None:

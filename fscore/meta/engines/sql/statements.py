@@ -17,7 +17,7 @@ from fscore.meta.engines.sql.guards import GuardStatements
 from fscore.meta.engines.sql.locks import LockStatements
 from fscore.meta.engines.sql.quotas import QuotaStatements
 from fscore.meta.engines.sql.rows import NODE_COLUMNS
-from fscore.meta.engines.sql.tables import FORMAT, Tables
+from fscore.meta.engines.sql.tables import FORMAT, I64, Tables
 
 if TYPE_CHECKING:
     from fscore.meta.engines.sql.dialects import Dialect
@@ -199,6 +199,9 @@ class Statements(Compiler):
             self.compiled(sa.delete(table).where(table.c.sid == p("sid")), "sid")
             for table in (self.tables.flock, self.tables.plock, self.tables.session2)
         )
+        old = sa.table(f"{self.tables.prefix}session", sa.column("sid", I64), sa.column("heartbeat", I64))
+        self.legacy_sessions = self.compiled(sa.select(old.c.sid, old.c.heartbeat).order_by(old.c.sid))
+        self.drop_legacy = self.compiled(sa.delete(old).where(old.c.sid == p("sid")), "sid")
 
     def _queues(self) -> None:
         t, parked, loose = self.tables.delfile, self.tables.delslices, self.tables.detached_node

@@ -20,6 +20,8 @@ import sqlalchemy as sa
 
 Kind = sa.types.TypeEngine[Any]
 
+MYSQL: Final[dict[str, Any]] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
+"""Names and counters are told apart byte by byte, whatever the database's default is (volume-format.md 3.1)."""
 FORMAT: Final = "format"
 """Name of the only row of the setting table."""
 
@@ -110,7 +112,9 @@ class Tables:
         self.change_log = self._table("change_log", _serial(), _col("entry", TEXT))
 
     def _table(self, name: str, *columns: sa.Column[Any]) -> sa.Table:
-        return sa.Table(self.prefix + name, self.metadata, *columns, sqlite_autoincrement=columns[0].name == "id")
+        return sa.Table(
+            self.prefix + name, self.metadata, *columns, sqlite_autoincrement=columns[0].name == "id", **MYSQL
+        )
 
     def _unique(self, table: sa.Table, group: str, *columns: str) -> None:
         sa.Index(f"UQE_{table.name}_{group}", *(table.c[name] for name in columns), unique=True)
