@@ -87,6 +87,10 @@ class MetaEngine(ABC):
         """Every registered session, expired ones too."""
 
     @abstractmethod
+    def legacy_sessions(self) -> list[Session]:
+        """Sessions of clients before 1.0, which record their last heartbeat; they expire `LEGACY_LIFE_S` after it."""
+
+    @abstractmethod
     def sustained(self, sid: int) -> list[int]:
         """Inodes that a session keeps alive."""
 

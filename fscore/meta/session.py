@@ -54,6 +54,8 @@ def _addresses(host: str) -> list[str]:
     return sorted({str(address[4][0]) for address in found if not str(address[4][0]).startswith("127.")})
 
 
+MOST_LOOKED: Final = 1000
+
 LockClaim = tuple[str, int, int]
 """The kind of lock, the inode, the owner."""
 
@@ -133,6 +135,7 @@ class LockClaims:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._claims: dict[LockClaim, bool] = {}
+        self._looked: dict[int, float] = {}
 
     def add(self, claim: LockClaim) -> None:
         """Before the first try: if its outcome is unknown, the lock may be there."""
@@ -156,3 +159,13 @@ class LockClaims:
         """After all was unlocked."""
         with self._lock:
             self._claims.pop(claim, None)
+
+    def due(self, ino: int, now: float, every_s: float) -> bool:
+        """Whether it is time to look again who holds the locks of a file."""
+        with self._lock:
+            if now < self._looked.get(ino, now):
+                return False
+            if len(self._looked) >= MOST_LOOKED:
+                self._looked.clear()
+            self._looked[ino] = now + every_s
+            return True

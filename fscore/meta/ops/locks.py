@@ -8,6 +8,7 @@ Rule 2  a whole lock that changes its kind is given up first, as flock(2) has it
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from fscore.domain import locks
@@ -18,6 +19,7 @@ from fscore.meta.txn import MetaView
 
 LETTERS: Final = {LockKind.READ: "R", LockKind.WRITE: "W", LockKind.UNLOCK: "U"}
 """Kinds as the change log has them."""
+
 
 def flock(work: Work, ino: int, owner: LockOwner, kind: LockKind) -> bool:
     """Lock a file as a whole, or unlock it; whether that could be done."""
@@ -47,6 +49,18 @@ def setlk(work: Work, ino: int, owner: LockOwner, new: LockRange) -> bool:
         txn.put_plock(ino, owner, after)
         work.log("SETLK(%d,%d,%s,%d,%d,%d)", ino, owner.owner, LETTERS[new.kind], new.start, new.end, new.pid)
     return True
+
+
+def expel(work: Work, ino: int, sids: AbstractSet[int]) -> None:
+    """Remove the locks of sessions that are no more."""
+    txn = work.txn
+    txn.prefetch(want_flocks(ino), want_plocks(ino))
+    whole = [owner for owner in txn.flocks(ino) if owner.sid in sids]
+    ranges = [owner for owner in txn.plocks(ino) if owner.sid in sids]
+    for owner in whole:
+        txn.put_flock(ino, owner, LockKind.UNLOCK)
+    for owner in ranges:
+        txn.put_plock(ino, owner, ())
 
 
 def may_flock(view: MetaView, ino: int, owner: LockOwner, kind: LockKind) -> bool:

@@ -22,10 +22,6 @@ from fscore.runtime.threads import Ticker
 FLUSH_S: Final = 1.0
 QUOTA_TICKS: Final = 3
 """Usage of quotas is flushed at every third flush of statistics (volume-format.md 2.10)."""
-UNBUILT: Final = {
-    "legacy_sessions": "a client older than 1.0 is connected to it",
-}
-"""Records in a volume that this client would not keep up; locks are nobody's business but their owners'."""
 
 
 class MetaService(QuotaAdmin):
@@ -149,8 +145,9 @@ def _new_root(now_ns: int, mode: int) -> Attr:
 def _check_client(engine: MetaEngine, setting: Setting, options: MetaOptions) -> None:
     reasons = check_client(setting, options.read_only, metadata_only=options.metadata_only)
     if not options.read_only:
-        used = engine.used_features()
-        reasons += [reason for feature, reason in UNBUILT.items() if feature in used]
+        old = engine.legacy_sessions()
+        now_s = engine.server_time() if old else 0.0
+        reasons += ["a client older than 1.0 is connected to it" for session in old if session.expires > now_s][:1]
     if not reasons:
         return
     readable = options.read_only or check_client(setting, True, metadata_only=options.metadata_only)

@@ -14,7 +14,9 @@ from fscore.domain.locks import EOF, LockKind, LockRange
 from fscore.meta.ops import locks
 from fscore.meta.records import LockOwner
 from fscore.meta.service.data import Data
+from fscore.runtime import log
 
+logger = log.get(__name__)
 _ROOT: Final = Caller.root()
 
 
@@ -23,6 +25,9 @@ class Locks(Data):
 
     def flock(self, ino: int, owner: int, kind: LockKind) -> bool:
         """Lock a file as a whole, or unlock it; False when others are in the way, and what was held is given up."""
+        return self._flock(ino, owner, kind) or (self._expel_dead(ino) and self._flock(ino, owner, kind))
+
+    def _flock(self, ino: int, owner: int, kind: LockKind) -> bool:
         who, claim = self._owner(owner), ("flock", ino, owner)
         if kind == LockKind.UNLOCK and not self._claims.has(claim):
             return True
@@ -47,14 +52,18 @@ class Locks(Data):
 
     def setlk(self, ino: int, owner: int, kind: LockKind, start: int, end: int, pid: int) -> bool:
         """Lock or unlock the bytes from `start` to `end`, that one included; False when others are in the way."""
-        who, claim = self._owner(owner), ("plock", ino, owner)
         _check_range(start, end)
+        new = LockRange(kind, pid, start, end)
+        return self._setlk(ino, owner, new) or (self._expel_dead(ino) and self._setlk(ino, owner, new))
+
+    def _setlk(self, ino: int, owner: int, new: LockRange) -> bool:
+        who, claim = self._owner(owner), ("plock", ino, owner)
+        kind, _, start, end = new
         if kind == LockKind.UNLOCK and not self._claims.has(claim):
             return True
         if self._claims.refused(claim) and self.getlk(ino, owner, kind, start, end) is not None:
             return False
         self._claims.add(claim)
-        new = LockRange(kind, pid, start, end)
         done = self._run(_ROOT, lambda work: locks.setlk(work, ino, who, new))
         self._claims.tried(claim, refused=not done)
         return done
@@ -64,6 +73,21 @@ class Locks(Data):
         if self._claims.has(("plock", ino, owner)):
             self.setlk(ino, owner, LockKind.UNLOCK, 0, EOF, 0)
             self._claims.drop(("plock", ino, owner))
+
+    def _expel_dead(self, ino: int) -> bool:
+        """Remove locks whose session is no more; looked for once in a heartbeat. Whether there were any.
+
+        The official client 1.4.1 leaves shared locks behind on Redis when it dies (volume-format.md 2.7).
+        """
+        if not self._claims.due(ino, self._clock.monotonic(), max(self.options.heartbeat_s, 1.0)):
+            return False
+        with self.engine.view() as view:
+            holders = {owner.sid for owner in (*view.flocks(ino), *view.plocks(ino))}
+        dead = holders - {session.sid for session in (*self.engine.sessions(), *self.engine.legacy_sessions())}
+        if dead:
+            logger.info("removing the locks of inode %d that sessions %s left behind", ino, sorted(dead))
+            self._run(_ROOT, lambda work: locks.expel(work, ino, dead))
+        return bool(dead)
 
     def _owner(self, owner: int) -> LockOwner:
         self._check_writable()

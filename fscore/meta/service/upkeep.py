@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from fscore.domain.caller import Caller
+from fscore.domain.errors import FsError, StoreError
 from fscore.domain.setting import META_VERSION, Setting
 from fscore.meta.changelog import NANO, time_of
 from fscore.meta.service.sweeps import Sweeps
@@ -59,10 +60,17 @@ class Upkeep(Sweeps):
         window_s = max(int(0.9 * self.options.heartbeat_s), 1)
         if not self._claim_job("lastCleanupSessions", now_s, window_s):
             return
-        for session in self.engine.sessions():
+        for session in (*self.engine.sessions(), *self.engine.legacy_sessions()):
             if session.expires <= now_s and session.sid != self.sid:
-                logger.info("cleaning up after session %d, which expired", session.sid)
-                self.end_session(session.sid)
+                self._bury(session.sid)
+
+    def _bury(self, sid: int) -> None:
+        """What cannot be done now is left for the next client that looks; the session's record stays until then."""
+        logger.info("cleaning up after session %d, which expired", sid)
+        try:
+            self.end_session(sid)
+        except (FsError, StoreError) as error:
+            logger.warning("session %d is not cleaned up yet: %s", sid, error)
 
     def end_session(self, sid: int) -> None:
         """Destroy what a session that is over kept alive, and forget it."""

@@ -115,6 +115,10 @@ class MemoryEngine(MetaEngine):
         with self._lock:
             return sorted(self._tables.sessions.values())
 
+    def legacy_sessions(self) -> list[Session]:
+        """See `MetaEngine`: no such client was ever here."""
+        return []
+
     def sustained(self, sid: int) -> list[int]:
         """See `MetaEngine`."""
         with self._lock:

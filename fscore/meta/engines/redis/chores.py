@@ -65,6 +65,7 @@ def drop_session(link: Link, keys: Keys, sid: int) -> None:
             commands.append(("HDEL", key, *own))
         commands.append(("SREM", keys.locked(sid), key))
     commands += (("HDEL", keys.session_infos, sid), ("ZREM", keys.all_sessions, sid))
+    commands.append(("ZREM", keys.legacy_sessions, sid))
     link.batch(commands)
 
 

@@ -1,0 +1,97 @@
+"""What clients leave behind when they die, and how the others clear it away; on every engine (volume-format.md 2.6)."""
+
+from __future__ import annotations
+
+import pytest
+
+from fscore.domain.errors import NotFound, UnavailableError
+from fscore.domain.ids import ROOT
+from fscore.domain.locks import EOF, LockKind, LockRange
+from fscore.meta.records import LockOwner, Session
+from fscore.meta.service import MetaService
+from fscore.meta.txn import MetaTxn
+from tests.kit.engines import MakeMeta
+from tests.kit.tree import SUPER, mkfile
+
+READ, WRITE = LockKind.READ, LockKind.WRITE
+
+
+def expire(meta: MetaService, dead: MetaService) -> int:
+    """Let a client's session have expired long ago, and the last clean-up be as long ago."""
+    assert dead.sid is not None
+    meta.engine.put_session(Session(dead.sid, 5, b""))
+    meta.engine.claim_job("lastCleanupSessions", 1, 0)
+    return dead.sid
+
+
+def test_locks_and_files_of_the_dead_go(make_meta: MakeMeta) -> None:
+    dead, alive = make_meta(), make_meta()
+    held, locked = mkfile(dead, b"held", 10), mkfile(dead, b"locked")
+    dead.open_file(SUPER, held, write=False)
+    dead.unlink(SUPER, ROOT, b"held")
+    assert dead.flock(locked, 1, READ)
+    assert dead.setlk(locked, 2, WRITE, 0, EOF, 5)
+    assert not alive.flock(locked, 1, WRITE)
+    sid = expire(alive, dead)
+    alive.beat()
+    assert sid not in {session.sid for session in alive.engine.sessions()}
+    assert alive.flock(locked, 1, WRITE)
+    assert alive.setlk(locked, 1, WRITE, 0, EOF, 5)
+    with pytest.raises(NotFound):
+        alive.getattr(held, fresh=True)
+    assert alive.statfs()[2:4] == (4096, 1)
+
+
+def test_who_was_taken_for_dead_registers_again(make_meta: MakeMeta) -> None:
+    slow, alive = make_meta(), make_meta()
+    ino = mkfile(slow, b"f")
+    sid = expire(alive, slow)
+    alive.beat()
+    slow.beat()
+    assert sid in {session.sid for session in alive.engine.sessions()}
+    assert slow.flock(ino, 1, WRITE)
+    assert not alive.flock(ino, 1, WRITE)
+
+
+def test_one_session_that_cannot_be_cleared_away_does_not_keep_the_others(
+    make_meta: MakeMeta, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck, dead, alive = make_meta(), make_meta(), make_meta()
+    first, second = expire(alive, stuck), expire(alive, dead)
+    drop = alive.engine.drop_session
+
+    def fails_for_one(sid: int) -> None:
+        if sid == first:
+            raise UnavailableError("a row is locked")
+        drop(sid)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(alive.engine, "drop_session", fails_for_one)
+        alive.beat()
+    left = {session.sid for session in alive.engine.sessions()}
+    assert first in left
+    assert second not in left
+    alive.end_session(first)
+    assert first not in {session.sid for session in alive.engine.sessions()}
+
+
+def test_locks_without_a_session_stand_in_nobodys_way(make_meta: MakeMeta) -> None:
+    """1.4.1 forgets the shared locks of a client that died, on Redis; whoever is blocked by one finds that out."""
+    meta, other = make_meta(), make_meta()
+    ino = mkfile(meta, b"f")
+    ghost = LockOwner(99, 7)
+
+    def haunt(txn: MetaTxn) -> None:
+        whole, ranges = txn.flocks(ino), txn.plocks(ino)
+        assert not whole
+        assert not ranges
+        txn.put_flock(ino, ghost, READ)
+        txn.put_plock(ino, ghost, (LockRange(WRITE, 5, 0, 9),))
+
+    meta.engine.transact(haunt)
+    assert other.flock(ino, 1, READ)
+    assert not meta.flock(ino, 1, WRITE), "the ghost is gone, the other one is alive"
+    with meta.engine.view() as view:
+        assert set(view.flocks(ino)) == {LockOwner(other.sid or 0, 1)}
+        assert view.plocks(ino) == {}
+    assert meta.setlk(ino, 1, WRITE, 0, 9, 5)
