@@ -74,6 +74,7 @@ services: ## the servers that tests start by themselves (Debian packages, needs 
 lock: ## pin again after a change of pyproject.toml
 	$(BIN)/uv pip compile -q --generate-hashes --no-annotate --no-header --python-version 3.11 pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile -q --generate-hashes --no-annotate --no-header --python-version 3.11 pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
+	printf '%s\n' 'pyfuse3>=3.5' 'setuptools>=78.1.1' 'setuptools-scm>=8' cython | $(BIN)/uv pip compile -q --generate-hashes --no-annotate --no-header --python-version 3.11 - -c requirements-dev.lock -o requirements-mount.lock
 
 clean: ## everything that was made here, the demo's volumes included
 	rm -rf $(VENV) .demo .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
