@@ -26,6 +26,8 @@ COMMANDS: Final[dict[str, tuple[str, ...]]] = {
         "trash",
         "restore",
         "fsck",
+        "gc",
+        "compact",
         "summary",
         "volumes",
         "mount",
