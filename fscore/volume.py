@@ -23,7 +23,7 @@ from fscore.domain.setting import Setting
 from fscore.files.filesystem import Filesystem
 from fscore.meta.engine import MetaEngine
 from fscore.meta.engines.registry import open_engine
-from fscore.meta.service import MetaService
+from fscore.meta.service import AtimeMode, MetaService
 from fscore.objects.api import ObjectStore
 from fscore.objects.registry import open_store
 from fscore.objects.wrap.checksum import Checksummed
@@ -75,6 +75,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     heartbeat_s: float = 12.0
     cache_s: float = 1.0
     """How long entries and attributes that this process saw are believed; peers' changes show that much later."""
+    atime_mode: AtimeMode = "noatime"
+    """Whether reading moves the access time: never, when it is older than the last change or a day, or every second."""
     background: bool = True
     durable: bool = True
     patience_s: tuple[float, ...] = VfsOptions().patience_s
@@ -104,6 +106,7 @@ class OptionChanges(TypedDict, total=False):
     whole: Literal["off", "auto", "immutable", "all"]
     heartbeat_s: float
     cache_s: float
+    atime_mode: AtimeMode
     background: bool
     durable: bool
     patience_s: tuple[float, ...]
@@ -199,6 +202,7 @@ def open_volume(
             place=chosen.place,
             heartbeat_s=chosen.heartbeat_s,
             cache_s=chosen.cache_s,
+            atime_mode=chosen.atime_mode,
             background=chosen.background,
         )
     except BaseException:

@@ -12,7 +12,7 @@ import msgspec
 
 from fscore.blocks.cache.whole.cache import WholeCache
 from fscore.blocks.cache.whole.file import WholeFile
-from fscore.blocks.store import BlockStore
+from fscore.blocks.store import BlockStore, WarmReport
 from fscore.domain.attr import Attr
 from fscore.domain.caller import Caller
 from fscore.domain.errors import BadHandle, Exists, FsError, Invalid, IsADir, ReadOnly, StoreError
@@ -20,6 +20,7 @@ from fscore.domain.geometry import CHUNK
 from fscore.meta.service import MetaService
 from fscore.runtime.buffer import Buffer
 from fscore.runtime.clock import Clock
+from fscore.runtime.progress import NoProgress, Progress
 from fscore.runtime.threads import Pool, Ticker
 from fscore.vfs import space
 from fscore.vfs.budget import Budget
@@ -29,6 +30,7 @@ from fscore.vfs.compose import Composed, Composer, InodePiece, SharedPiece
 from fscore.vfs.handles import ACCESS, Handle, Handles, OpenFile
 from fscore.vfs.readahead import ReadAhead
 from fscore.vfs.reader import ATTR_TTL, FileReader
+from fscore.vfs.warm import warm
 from fscore.vfs.whole import Policy, WholeFiles
 from fscore.vfs.writer import FileWriter
 
@@ -94,10 +96,12 @@ class Vfs:
             _check_holds_bytes(attr)
             if write and flags & os.O_TRUNC and self._length(ino, attr):
                 attr = self.truncate(who, ino, 0, checked=True)
-            return self._add(who, ino, attr, flags).fh
+            handle = self._add(who, ino, attr, flags)
         except BaseException:
             self.meta.close_file(ino)
             raise
+        self.meta.touch_atime(ino)
+        return handle.fh
 
     def create(self, who: Caller, parent: int, name: bytes, mode: int, flags: int) -> tuple[int, Attr, int]:
         """Create a file and open it; its mode does not limit this handle. One that exists is opened, without O_EXCL."""
@@ -123,6 +127,7 @@ class Vfs:
             return bytes(memoryview(buffer)[:count])
         data = file.reader.read(offset, size)
         self._look_ahead(handle, offset, len(data))
+        self.meta.touch_atime(handle.file.ino)
         return data
 
     def peek(self, fh: int, offset: int, size: int) -> Buffer | None:
@@ -130,6 +135,8 @@ class Vfs:
         handle = self._handles.get(fh)
         writer = handle.file.writer
         if not handle.readable or offset < 0 or size < 0 or (writer is not None and writer.dirty):
+            return None
+        if self.meta.keeps_atime and self.meta.atime_due(handle.file.ino):
             return None
         data = handle.file.reader.peek(offset, size)
         if data:
@@ -283,6 +290,10 @@ class Vfs:
     def drain(self) -> None:
         """Wait until no compaction is under way: whoever looks at all objects sees none that has no record yet."""
         self._compactor.drain()
+
+    def warm(self, inos: Iterable[int], progress: Progress | None = None) -> WarmReport:
+        """Bring every byte of these files into the cache; what cannot be read is counted, not raised."""
+        return warm(self.meta, self.blocks, self.wholes, inos, progress or NoProgress())
 
     def settle(self, ino: int) -> None:
         """Commit what this process has written to an inode, if it has it open."""

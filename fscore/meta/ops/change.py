@@ -39,6 +39,8 @@ NEAR: Final = 256
 """Chunks between the ends of a truncate up to which each is asked to append; farther apart, those that exist."""
 
 ALL_FLAGS: Final = 63
+SECOND_NS: Final = 1_000_000_000
+DAY_NS: Final = 86400 * SECOND_NS
 SUID_SGID: Final = 0o6000
 SGID: Final = 0o2000
 GROUP_EXECUTE: Final = 0o010
@@ -178,6 +180,21 @@ def _owned(work: Work, attr: Attr, change: AttrChange) -> Attr:
         keeps_sgid = work.who.uid == 0 and not mode & GROUP_EXECUTE
         mode &= ~(SUID_SGID if not keeps_sgid else SUID_SGID & ~SGID)
     return replace(attr, uid=uid, gid=gid, mode=mode)
+
+
+def touch_atime(work: Work, ino: int) -> None:
+    """Move the access time to this moment, and nothing else: ctime stays (volume-format.md 2.13)."""
+    attr = existing(work.txn, ino)
+    if attr.atime_ns < work.now_ns:
+        work.put_node(ino, replace(attr, atime_ns=work.now_ns))
+
+
+def atime_due(attr: Attr, now_ns: int, *, strict: bool) -> bool:
+    """Whether an access that happens now is worth a write: relatime, or with `strict` after a second, too."""
+    age_ns = now_ns - attr.atime_ns
+    if attr.atime_ns < max(attr.mtime_ns, attr.ctime_ns) or age_ns > DAY_NS:
+        return True
+    return strict and age_ns > SECOND_NS
 
 
 def parents_of(view: MetaView, ino: int, attr: Attr) -> dict[int, int]:

@@ -16,10 +16,12 @@ from fscore.meta.ops.data import FreshSlice, Hole, SliceRange
 from fscore.meta.ops.rename import RenameFlag
 from fscore.meta.records import StatFs
 from fscore.meta.service.api import MetaService
+from fscore.meta.service.core import AtimeMode
 from fscore.meta.service.lookups import Summary
 
 __all__ = [
     "NOW",
+    "AtimeMode",
     "AttrChange",
     "FreshSlice",
     "Hole",

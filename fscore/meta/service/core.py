@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
-from typing import Final, TypedDict, TypeVar
+from typing import Final, Literal, TypedDict, TypeVar
 
 import msgspec
 
@@ -29,6 +29,10 @@ from fscore.runtime.clock import Clock
 T = TypeVar("T")
 
 
+AtimeMode = Literal["noatime", "relatime", "strictatime"]
+"""As the mount option of the official client: volume-format.md 2.13."""
+
+
 class MetaOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What one process asks of a volume's metadata; never stored."""
 
@@ -39,6 +43,7 @@ class MetaOptions(msgspec.Struct, frozen=True, kw_only=True):
     place: str = "fscore"
     cache_s: float = CEILING_S
     skip_dir_mtime_s: float = 0.1
+    atime_mode: AtimeMode = "noatime"
     background: bool = True
     metadata_only: bool = False
     """The bytes of files are of no interest: how they are stored does not keep this client out."""
@@ -54,6 +59,7 @@ class OptionChanges(TypedDict, total=False):
     place: str
     cache_s: float
     skip_dir_mtime_s: float
+    atime_mode: AtimeMode
     background: bool
     metadata_only: bool
 
@@ -85,6 +91,7 @@ class Core:
         self._trim_at = 0.0
         self._log = ChangeLog()
         self._rules = Rules()
+        self.keeps_atime: Final = options.atime_mode != "noatime" and not options.read_only
 
     @property
     def sid(self) -> int | None:

@@ -8,18 +8,22 @@ from typing import Final, NamedTuple
 
 from fscore.domain.attr import Attr, Entry, Kind, space_of
 from fscore.domain.caller import Caller
-from fscore.domain.errors import Invalid, NotADir, NotFound, TooLong, TooManyLinks
+from fscore.domain.errors import FsError, Invalid, NotADir, NotFound, StoreError, TooLong, TooManyLinks
 from fscore.domain.ids import MAX_NAME, ROOT, TRASH
 from fscore.meta.engine import SupportsNodes, SupportsResolve
+from fscore.meta.ops import change
 from fscore.meta.ops.check import EXECUTE, READ, check_access, directory
 from fscore.meta.records import DirStat, Edge, StatFs
 from fscore.meta.service.core import Core
+from fscore.runtime import log
 
 MAX_FOLLOWED: Final = 40
 UNLIMITED_SPACE: Final = 1 << 50
 UNLIMITED_INODES: Final = 10 << 20
 TRASH_NAME: Final = b".trash"
 
+logger = log.get(__name__)
+_ROOT: Final = Caller.root()
 _DOTS: Final = frozenset({b"", b".", b".."})
 
 
@@ -161,12 +165,14 @@ class Lookups(Core):
         """Entries of a directory, without `.` and `..`; `attr` is None for an entry whose node is missing."""
         attr = directory(self._node(ino), ino)
         self._check_access(attr, who, READ)
+        self.touch_atime(ino)
         return self._entries(ino, attrs=attrs)
 
     def scan(self, who: Caller, ino: int) -> Iterator[tuple[Sequence[Entry], int]]:
         """As readdir without attributes, in the lists that the engine fetches, each with `changes` before its fetch."""
         attr = directory(self._node(ino), ino)
         self._check_access(attr, who, READ)
+        self.touch_atime(ino)
         return self._scanned(ino)
 
     def _scanned(self, ino: int) -> Iterator[tuple[Sequence[Entry], int]]:
@@ -236,7 +242,28 @@ class Lookups(Core):
             if self._node(ino).kind != Kind.SYMLINK:
                 raise Invalid(f"inode {ino} is no symbolic link")
             raise NotFound(f"the target of inode {ino}")
+        self.touch_atime(ino)
         return target
+
+    def atime_due(self, ino: int) -> bool:
+        """Whether reading this inode now would move its access time; may be wrong for what this client has not seen."""
+        if not self.keeps_atime:
+            return False
+        attr = self._cache.known_node(ino)
+        strict = self.options.atime_mode == "strictatime"
+        return attr is None or change.atime_due(attr, self._clock.now_ns(), strict=strict)
+
+    def touch_atime(self, ino: int) -> None:
+        """It was read: move its access time when the client was told to and it is due. Never fails the reader."""
+        if not self.atime_due(ino):
+            return
+        try:
+            attr = self._node(ino)
+            strict = self.options.atime_mode == "strictatime"
+            if attr.parent <= TRASH and change.atime_due(attr, self._clock.now_ns(), strict=strict):
+                self._run(_ROOT, lambda work: change.touch_atime(work, ino))
+        except (FsError, StoreError) as error:
+            logger.debug("the access time of inode %d stays: %s", ino, error)
 
     def statfs(self, ino: int = ROOT) -> StatFs:
         """Totals of the volume, or what the quotas above a directory leave of them."""

@@ -235,3 +235,17 @@ def test_disk_cache_serves_the_next_process(url: str, tmp_path: Path) -> None:
 def test_defaults_are_plain() -> None:
     assert Options().read_only is False
     assert isinstance(Volume.__doc__, str)
+
+
+def test_reading_moves_the_access_time_of_who_asked_for_it(url: str) -> None:
+    with open_volume(url) as volume:
+        volume.files.write_bytes("/f", b"content")
+        volume.files.utime("/f", atime_ns=0)
+        volume.files.read_bytes("/f")
+        assert volume.files.stat("/f").attr.atime_ns == 0
+    with open_volume(url, atime_mode="relatime") as volume:
+        assert volume.files.read_bytes("/f") == b"content"
+        attr = volume.files.stat("/f").attr
+        assert attr.atime_ns > attr.mtime_ns
+    with pytest.raises(SettingError, match="atime_mode|sometimes"):
+        open_volume(url, atime_mode="sometimes")  # type: ignore[arg-type]
