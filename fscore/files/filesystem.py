@@ -21,7 +21,7 @@ from fscore.files.file import VolumeFile, parse_mode
 from fscore.files.stat import Info, Stat
 from fscore.meta.service import AttrChange, MetaService, RenameFlag, StatFs
 from fscore.runtime.buffer import Buffer
-from fscore.runtime.progress import NoProgress, Progress
+from fscore.runtime.progress import Progress
 from fscore.vfs.compose import InodePiece, NewPiece, SharedPiece, ZeroPiece
 from fscore.vfs.vfs import Vfs
 
@@ -295,7 +295,12 @@ class Filesystem:
     def warm(self, tops: Sequence[str], progress: Progress | None = None) -> WarmReport:
         """Bring every byte of these paths, and of what lies below them, into the cache."""
         self._vfs.sync()
-        return self._vfs.blocks.warm(trees.extents(self._meta, self, tops), progress or NoProgress())
+        return self._vfs.warm((stat.ino for stat in trees.regular(self, tops)), progress)
+
+    def is_whole(self, path: str) -> bool:
+        """Whether a file lies whole in the cache."""
+        ino, attr = self._resolve(path)
+        return self._vfs.wholes.holds(ino, attr)
 
     def cached_bytes(self, tops: Sequence[str]) -> int:
         """How many bytes of the blocks under these paths are in the cache."""

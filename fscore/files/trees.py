@@ -15,6 +15,7 @@ from fscore.files import paths
 from fscore.files.stat import ChunkInfo, Info, ObjectRef, Stat
 from fscore.meta.service import AttrChange, MetaService
 from fscore.runtime.progress import NoProgress, Progress
+from fscore.vfs.warm import extents as file_extents
 
 
 class Tree(Protocol):
@@ -104,16 +105,20 @@ def info(meta: MetaService, path: str, ino: int, attr: Attr) -> Info:
     return Info(path, ino, attr, chunks, len(slices), len(keys))
 
 
-def extents(meta: MetaService, files: Tree, tops: Sequence[str]) -> Iterator[Extent]:
-    """What readers of these paths, and of what lies below them, will ask the blocks for."""
+def regular(files: Tree, tops: Sequence[str]) -> Iterator[Stat]:
+    """The regular files among these paths, and below them."""
     for path in tops:
         top = files.stat(path)
-        found = [top] if top.is_file else (stat for _, _, others in files.walk(path) for stat in others if stat.is_file)
-        for stat in found:
-            for index in range(chunk_count(stat.size)):
-                for piece in meta.read(stat.ino, index):
-                    if piece.id:
-                        yield piece.id, piece.size, piece.off, piece.length
+        if top.is_file:
+            yield top
+        else:
+            yield from (stat for _, _, others in files.walk(path) for stat in others if stat.is_file)
+
+
+def extents(meta: MetaService, files: Tree, tops: Sequence[str]) -> Iterator[Extent]:
+    """What readers of these paths, and of what lies below them, will ask the blocks for."""
+    for stat in regular(files, tops):
+        yield from file_extents(meta, stat.ino, stat.attr)
 
 
 def _objects(piece: SliceRecord, block_size: int, *, hash_prefix: bool) -> list[ObjectRef]:

@@ -45,13 +45,20 @@ def coverage(
 
 
 def _report(volume: Volume, part: Part, seconds: float, fetched: int, failed: int) -> WarmReport:
-    """Counts whole blocks, for that is what a cache holds; a block that several files share counts once."""
+    """Counts blocks, for that is what a cache holds; a block that several files share counts once.
+
+    All blocks of a file that lies whole in the cache are there.
+    """
     blocks: dict[str, int] = {}
+    whole: set[str] = set()
     for file in part.files:
-        for chunk in volume.files.info(f"{part.path}/{file.path}").chunks:
-            blocks.update((found.key, found.size) for found in chunk.objects)
+        path = f"{part.path}/{file.path}"
+        found = {ref.key: ref.size for chunk in volume.files.info(path).chunks for ref in chunk.objects}
+        blocks.update(found)
+        if volume.files.is_whole(path):
+            whole.update(found)
     total = sum(blocks.values())
-    there = sum(size for key, size in blocks.items() if volume.blocks.cache.contains(key))
+    there = sum(size for key, size in blocks.items() if key in whole or volume.blocks.cache.contains(key))
     return WarmReport(
         ref=str(part.ref),
         version=part.manifest.version,

@@ -120,7 +120,7 @@ class Commands:
                 found = list(self._extents(ino, length))
                 size = sum(part for _, _, _, part in found)
                 if action == "warm":
-                    report["MissBytes"] += self._blocks.warm(found).failed
+                    report["MissBytes"] += self._vfs.warm([ino]).failed
                 elif action == "evict":
                     self._blocks.evict(found)
                 else:

@@ -104,8 +104,8 @@ class WholeFiles:
             self._cache.leave(local, file.run)
 
     def warm(self, ino: int, attr: Attr) -> bool:
-        """Bring a file whole into the cache; whether it is there now, or will be when what fills it has finished."""
-        if not self.wants(attr):
+        """Bring a file whole into the cache; whether it lies there now."""
+        if self._cache is None or not self.wants(attr):
             return False
         local = self._join(ino, attr)
         if isinstance(local, Assembly):
@@ -114,6 +114,8 @@ class WholeFiles:
             except (FsError, StoreError) as error:
                 logger.warning("warm-up of inode %d: %s", ino, error)
                 return False
+            self._cache.flush()
+            return not local.failed
         return local is not None
 
     def holds(self, ino: int, attr: Attr) -> bool:

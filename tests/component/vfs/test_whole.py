@@ -246,3 +246,40 @@ def test_an_encrypted_volume_keeps_none_unless_asked() -> None:
         if found is not None:
             found.close()
         cache.close()
+
+
+def test_warm_up_brings_files_whole_where_they_are_kept_whole(open_one: Open, tmp_path: Path) -> None:
+    volume = open_one()
+    report = volume.files.warm(["/"])
+    assert (report.cached, report.fetched, report.failed) == (0, 2 * len(DATA), 0)
+    assert [path.read_bytes() for path in wholes(tmp_path)] == [DATA]
+    assert volume.files.is_whole("/model")
+    assert not volume.files.is_whole("/plain")
+    assert volume.files.cached_bytes(["/plain"]) == len(DATA)
+    assert volume.files.cached_bytes(["/model"]) == 0, "its bytes lie there once"
+    again = volume.files.warm(["/"])
+    assert (again.cached, again.fetched, again.failed) == (2 * len(DATA), 0, 0)
+    volume.close()
+    other = open_one(read_only=True)
+    assert other.files.read_bytes("/model") == DATA
+    assert other.metrics.get("blocks.fetch.bytes") == 0
+
+
+def test_warm_up_of_what_has_no_room_whole_brings_blocks(open_one: Open, tmp_path: Path) -> None:
+    volume = open_one(cache_size=len(DATA) - 1, memory_cache=32 * MIB)
+    report = volume.files.warm(["/model"])
+    assert (report.fetched, report.failed) == (len(DATA), 0)
+    assert not volume.files.is_whole("/model")
+    assert wholes(tmp_path) == []
+
+
+def test_warm_up_counts_what_it_cannot_read(open_one: Open, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    volume = open_one()
+    (block,) = (tmp_path / "objects-0").rglob("1_2_1048576")
+    right = block.read_bytes()
+    block.unlink()
+    with caplog.at_level(logging.CRITICAL):
+        report = volume.files.warm(["/model"])
+    assert report.failed == MIB
+    assert not volume.files.is_whole("/model")
+    block.write_bytes(right)
