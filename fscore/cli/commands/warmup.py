@@ -28,6 +28,15 @@ def command(
         str | None,
         typer.Option(envvar="FSCORE_CACHE_DIR", metavar="DIR", help="Where the cache lies.", show_default=False),
     ] = None,
+    whole: Annotated[
+        bool | None,
+        typer.Option(
+            "--whole/--blocks",
+            help="Whole files, which a mount on this cache reads as fast as local ones, or blocks. "
+            "[default: what volumes.toml says, else blocks]",
+            show_default=False,
+        ),
+    ] = None,
     team: options.Team = "",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -43,6 +52,8 @@ def command(
     changes: OptionChanges = {"read_only": True}
     if cache_dir:
         changes["cache_dir"] = cache_dir
+    if whole is not None:
+        changes["whole"] = "immutable" if whole else "off"
     with open_volume(volume, **changes) as opened, shown(progress, quiet=quiet) as bars:
         if not opened.options.cache_dir:
             raise WrongUse("there is no cache to fill: name one by --cache-dir, FSCORE_CACHE_DIR or volumes.toml")
