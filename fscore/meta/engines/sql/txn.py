@@ -96,8 +96,9 @@ class SqlView:
     def quotas(self, keys: Sequence[QuotaKey]) -> dict[QuotaKey, Quota]:
         """The quota records of these that have one."""
         found: dict[QuotaKey, Quota] = {}
-        for key in keys:
-            table, where = self._sql.quotas.of(key)
+        places = [self._sql.quotas.of(key) for key in keys]
+        self._link.fetch([(table.get, where) for table, where in places])
+        for key, (table, where) in zip(keys, places, strict=True):
             row = self._link.one(table.get, where)
             if row is not None:
                 found[key] = Quota(*row)
