@@ -131,16 +131,16 @@ class FileOperations(LockOperations):
             if len(self._seen) >= MAX_SEEN:
                 self._seen.clear()
             self._seen[ino] = state
-        read_only = self.options.read_only and flags & ACCESS == os.O_RDONLY
+        settled = flags & ACCESS == os.O_RDONLY and (self.options.read_only or attr.immutable)
         if self.passthrough is None:
-            return OpenReply(fh, keep_cache=keep, no_flush=read_only)
+            return OpenReply(fh, keep_cache=keep, no_flush=settled)
         try:
             backing_id, direct_io = self.passthrough.opened(ino, flags)
         except BaseException:
             self.vfs.release(fh)
             raise
         keep = keep and not backing_id  # the kernel takes a native open with that flag for a mistake
-        return OpenReply(fh, keep_cache=keep, no_flush=read_only, direct_io=direct_io, backing_id=backing_id)
+        return OpenReply(fh, keep_cache=keep, no_flush=settled, direct_io=direct_io, backing_id=backing_id)
 
     def _lose_privileges(self, ino: int, fh: int) -> None:
         attr = self.vfs.attr_of(fh)

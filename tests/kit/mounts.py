@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -132,6 +132,14 @@ class Mounted:
 def refused(number: int, *, also: int = 0) -> pytest.RaisesExc[OSError]:
     """A system call that ends with this errno."""
     return pytest.RaisesExc(OSError, check=lambda error: error.errno in {number, also or number})
+
+
+def until(met: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait for what must come true soon."""
+    deadline = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < deadline, "it does not come true"
+        time.sleep(0.01)
 
 
 def need_fuse(transport: str = "kernel") -> None:
