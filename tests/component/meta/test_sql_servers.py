@@ -289,6 +289,7 @@ class Cutting(Wire):
 
     def __init__(self, real: Wire, when: str, meanwhile: Callable[[], object]) -> None:
         self.real, self.when, self.meanwhile = real, when, meanwhile
+        self.life = real.life
 
     @property
     def ident(self) -> int:

@@ -18,11 +18,11 @@ from fscore.domain.setting import Setting
 from fscore.meta.engines.registry import open_engine
 from fscore.meta.service import MetaService
 from fscore.runtime.clock import SystemClock
-from tests.kit.engines import fresh_url
+from tests.kit.engines import SQL_SERVERS, fresh_url
 from tests.kit.invariants import check_engine
 
 COUNT = 300
-ENGINES: list[Any] = ["sqlite", pytest.param("redis", marks=pytest.mark.redis)]
+ENGINES: list[Any] = ["sqlite", pytest.param("redis", marks=pytest.mark.redis), *SQL_SERVERS]
 
 
 def racers(url: str) -> list[int]:

@@ -21,7 +21,7 @@ from fscore.meta.engines.sql.dialects import Construct, Insert
 from fscore.meta.engines.sql.links import Call, Link
 from fscore.meta.engines.sql.packets import Channel, PacketError, render
 from fscore.meta.engines.sql.places import MysqlPlace, Place
-from fscore.meta.engines.sql.servers import Answer, DatabaseError, Fault, ServerDialect, Wire
+from fscore.meta.engines.sql.servers import Answer, DatabaseError, Fault, Lost, ServerDialect, Wire
 
 CONNECT_TIMEOUT_S: Final = 10
 KEEPALIVE: Final = {socket.TCP_KEEPIDLE: 20, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
@@ -227,14 +227,14 @@ class Mysql(ServerDialect):
         row = link.one("SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)")
         return None if row is None else int(row[0])
 
-    def outcome(self, wire: Wire, ident: int, number: int) -> bool | None:
+    def outcome(self, wire: Wire, lost: Lost) -> bool | None:
         """MySQL forgets transactions. It is only made sure that this one is over."""
         here = "SELECT count(*) FROM information_schema.processlist WHERE id = %s"
         for attempt in range(1000):
-            if not wire.batch([(here, (ident,))])[0].rows[0][0]:
+            if not wire.batch([(here, (lost.ident,))])[0].rows[0][0]:
                 break
             if not attempt:
-                _kill(wire, ident)
+                _kill(wire, lost.ident)
             wire.batch([("SELECT sleep(0.01)", ())])
         return None
 

@@ -20,7 +20,7 @@ from fscore.domain.errors import SettingError
 from fscore.meta.engines.sql.dialects import Construct, Insert
 from fscore.meta.engines.sql.links import Call, Link, Row
 from fscore.meta.engines.sql.places import Place, PostgresPlace
-from fscore.meta.engines.sql.servers import Answer, DatabaseError, Fault, ServerDialect, Wire
+from fscore.meta.engines.sql.servers import Answer, DatabaseError, Fault, Lost, ServerDialect, Wire
 
 DRIVERS_OWN: Final = frozenset({"default_query_exec_mode", "statement_cache_capacity", "description_cache_capacity"})
 """Options of the official client's driver, without meaning here."""
@@ -63,6 +63,8 @@ FAULTS: Final[Mapping[str, Fault]] = {
 }
 """By SQLSTATE (PostgreSQL manual, appendix A)."""
 
+LIFE: Final = "SELECT pg_postmaster_start_time()::text, (SELECT stats_reset::text FROM pg_stat_bgwriter)"
+"""Statistics begin anew after a crash that the postmaster outlives."""
 INT_TYPES: Final = frozenset({20, 21, 23})
 """OIDs of int8, int2 and int4 (pg_type.dat)."""
 INT8: Final = 20
@@ -90,6 +92,7 @@ class PostgresWire(Wire):
         self._names: dict[str, bytes] = {}
         self._decoders: dict[str, tuple[bool, ...]] = {}
         self._made = 0
+        self.life = self.batch([(LIFE, ())])[0].rows
 
     @property
     def ident(self) -> int:
@@ -320,22 +323,33 @@ class Postgres(ServerDialect):
         row = link.one("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
         return None if row is None else int(row[0])
 
-    def outcome(self, wire: Wire, ident: int, number: int) -> bool | None:
-        """PostgreSQL remembers what became of a transaction, across a restart too."""
+    def outcome(self, wire: Wire, lost: Lost) -> bool | None:
+        """PostgreSQL remembers what became of a transaction.
 
-        def ask() -> bytes | None:
-            status: bytes | None = wire.batch([("SELECT txid_status($1::bigint)", (number,))])[0].rows[0][0]
-            return status
-
-        status = ask()
-        if status == b"in progress":  # the server has not noticed yet that nobody listens
-            wire.batch([("SELECT pg_terminate_backend($1::int)", (ident,))])
+        After a crash, numbers of which nothing had been written are given out anew: then "committed" may be said of
+        somebody else's transaction, while anything else tells that ours was not.
+        """
+        status, same_life = _status(wire, lost.number), wire.life == lost.life
+        if status == b"in progress" and same_life:  # the server has not noticed yet that nobody listens
+            wire.batch([("SELECT pg_terminate_backend($1::int)", (lost.ident,))])
             gone = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1::int"
             for _ in range(1000):
-                if not wire.batch([(gone, (ident,)), ("SELECT pg_sleep(0.01)", ())])[0].rows[0][0]:
+                if not wire.batch([(gone, (lost.ident,)), ("SELECT pg_sleep(0.01)", ())])[0].rows[0][0]:
                     break
-            status = ask()
-        return {b"committed": True, b"aborted": False}.get(status or b"")
+            status = _status(wire, lost.number)
+        if status == b"committed":
+            return True if same_life else None
+        return None if status is None or same_life and status == b"in progress" else False
+
+
+def _status(wire: Wire, number: int) -> bytes | None:
+    try:
+        status: bytes | None = wire.batch([("SELECT txid_status($1::bigint)", (number,))])[0].rows[0][0]
+    except DatabaseError as error:
+        if "is in the future" in str(error):  # nothing of it was written before a crash
+            return b"aborted"
+        raise
+    return status
 
 
 def _escaped(value: str) -> str:

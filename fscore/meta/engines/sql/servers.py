@@ -100,6 +100,17 @@ class Wire:
     def ident(self) -> int:
         """The server's number of this connection."""
 
+    life: object = None
+    """Another one after the server has crashed or was replaced: then it may count transactions anew."""
+
+
+class Lost(NamedTuple):
+    """A commit whose answer did not come: the connection's number, its server's life, the transaction's number."""
+
+    ident: int
+    life: object
+    number: int
+
 
 class ServerDialect(Dialect):
     """What a kind of server adds."""
@@ -115,11 +126,8 @@ class ServerDialect(Dialect):
         """A new connection."""
 
     @abstractmethod
-    def outcome(self, wire: Wire, ident: int, number: int) -> bool | None:
-        """Whether the transaction `number` of the lost connection `ident` was committed; None when nobody can tell.
-
-        It is over when this returns.
-        """
+    def outcome(self, wire: Wire, lost: Lost) -> bool | None:
+        """Whether the transaction was committed; None when the server cannot tell. It is over when this returns."""
 
     def connect(self, place: Place, *, create: bool) -> Connection:
         """A link over a new connection."""
@@ -217,7 +225,7 @@ class ServerLink(Connection):
             calls = ()
         elif not self._begun:
             self.ask(())
-        ident, number = self.wire.ident, self._number
+        lost = Lost(self.wire.ident, self.wire.life, self._number)
         try:
             self._send([*calls, COMMIT])
             self._begun = None
@@ -225,11 +233,11 @@ class ServerLink(Connection):
             if error.fault is not Fault.LOST:
                 raise
             self._begun = None
-            self._find_out(ident, number, error)
+            self._find_out(lost, error)
 
-    def _find_out(self, ident: int, number: int, error: DatabaseError) -> None:
+    def _find_out(self, lost: Lost, error: DatabaseError) -> None:
         """Return when the lost commit has happened."""
-        outcome = self._dialect.outcome(self.wire, ident, number)
+        outcome = self._dialect.outcome(self.wire, lost)
         if outcome is None:
             raise UnknownError from error
         if not outcome:
