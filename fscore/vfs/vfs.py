@@ -228,7 +228,8 @@ class Vfs:
         return self.overlaid(ino, self.meta.getattr(ino))
 
     def overlaid(self, ino: int, attr: Attr) -> Attr:
-        """`attr` with the length and the times that this process's uncommitted writes give the file."""
+        """`attr` as programs see it: with what this process has not committed yet, without links in the trash."""
+        attr = self.meta.shown(ino, attr)
         file = self._handles.file(ino)
         writer = None if file is None else file.writer
         if writer is None or not writer.dirty:

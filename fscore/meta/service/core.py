@@ -18,6 +18,7 @@ from fscore.meta.cache import CEILING_S, NodeCache
 from fscore.meta.changelog import ChangeLog, Value
 from fscore.meta.engine import MetaEngine
 from fscore.meta.ids import INODE_BATCH, SLICE_BATCH, Ids
+from fscore.meta.links import LinkCounts
 from fscore.meta.ops.work import RuleMissing, Rules, Work
 from fscore.meta.quotas import Quotas
 from fscore.meta.records import Counter, Usage
@@ -74,12 +75,13 @@ class Core:
         self._clock = clock
         self._cache = NodeCache(options.cache_s)
         self._stats = DirStats(engine, self._append_log)
-        self._quotas = Quotas(engine, self._above)
+        self._quotas = Quotas(engine, self._above, clock, options.cache_s)
         self._inodes = Ids(self._take_numbers, Counter.INODE, INODE_BATCH)
         self._slices = Ids(self._take_numbers, Counter.SLICE, SLICE_BATCH)
         self._opened = OpenFiles()
         self._claims = LockClaims()
         self._acls = AclBook(engine)
+        self._links = LinkCounts()
         self._session: OwnSession | None = None
         self._lock = threading.Lock()
         self._stale = ""
@@ -200,6 +202,7 @@ class Core:
 
     def _absorb(self, work: Work, epoch: int) -> None:
         if work.nodes or work.edges:
+            self._links.forget(work.nodes)
             self._cache.changed(work.nodes, work.edges, self._clock.monotonic(), epoch)
         if work.stats:
             self._stats.add(work.stats)

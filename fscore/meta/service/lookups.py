@@ -13,7 +13,7 @@ from fscore.domain.ids import MAX_NAME, ROOT, TRASH
 from fscore.meta.engine import SupportsNodes, SupportsResolve
 from fscore.meta.ops import change
 from fscore.meta.ops.check import EXECUTE, READ, check_access, directory
-from fscore.meta.records import DirStat, Edge, StatFs
+from fscore.meta.records import DirStat, Edge, StatFs, want_parents
 from fscore.meta.service.core import Core
 from fscore.runtime import log
 
@@ -191,6 +191,28 @@ class Lookups(Core):
             with self.engine.view() as view:
                 found = [view.node(ino) for ino in inos]
         self._cache.learn_nodes(zip(inos, found, strict=True), now, epoch)
+        if all(attr is None or 0 < attr.parent < TRASH for attr in found):
+            return found
+        return self._all_shown(inos, found)
+
+    def shown(self, ino: int, attr: Attr) -> Attr:
+        """Attributes as programs see them: names in the trash do not count as links."""
+        shown = self._links.shown(ino, attr)
+        if shown is None:
+            with self.engine.view() as view:
+                shown = self._links.learn(ino, attr, view.parents(ino))
+        return shown
+
+    def _all_shown(self, inos: Sequence[int], attrs: Sequence[Attr | None]) -> list[Attr | None]:
+        """As `shown`, with one round trip for those whose parents have to be read."""
+        found = [None if attr is None else self._links.shown(ino, attr) for ino, attr in zip(inos, attrs, strict=True)]
+        with self.engine.view() as view:
+            lacking = [n for n, (attr, shown) in enumerate(zip(attrs, found, strict=True)) if attr and shown is None]
+            view.prefetch(*(want_parents(inos[n]) for n in lacking))
+            for n in lacking:
+                attr = attrs[n]
+                assert attr is not None
+                found[n] = self._links.learn(inos[n], attr, view.parents(inos[n]))
         return found
 
     def touched(self, parent: int, since: int) -> frozenset[bytes] | None:
@@ -214,7 +236,7 @@ class Lookups(Core):
         now = self._clock.monotonic()
         edge = self._cache.edge(parent, name, now)
         attr = self._cache.node(edge.ino, now) if edge is not None else None
-        if edge is None or attr is None:
+        if edge is None or attr is None or self._links.shown(edge.ino, attr) is None:
             return None
         if who.uid != 0:
             above = self._cache.node(parent, now)
@@ -226,7 +248,8 @@ class Lookups(Core):
     def cached_node(self, ino: int) -> Attr | None:
         """As getattr, from what this process saw a moment ago; None when it would have to ask."""
         self._check_alive()
-        return self._cache.node(ino, self._clock.monotonic())
+        attr = self._cache.node(ino, self._clock.monotonic())
+        return None if attr is None or self._links.shown(ino, attr) is None else attr
 
     @property
     def changes(self) -> int:
