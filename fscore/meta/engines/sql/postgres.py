@@ -339,7 +339,7 @@ class Postgres(ServerDialect):
             status = _status(wire, lost.number)
         if status == b"committed":
             return True if same_life else None
-        return None if status is None or same_life and status == b"in progress" else False
+        return None if status is None or (same_life and status == b"in progress") else False
 
 
 def _status(wire: Wire, number: int) -> bytes | None:
