@@ -1,4 +1,4 @@
-"""How many names of a file programs count: those that lie in the trash are left out (decision 017).
+"""How many names of a file programs count: those that lie in the trash are left out (decision 012).
 
 The count that the volume stores has them, because the official client's does. A file that only ever had one name says
 by its parent where it is; for one that had several, its parents are read, once for each change of the file: every
