@@ -50,7 +50,7 @@ class Quota(NamedTuple):
 
     def grown(self, space: int, inodes: int) -> Quota:
         """With usage changed by this much."""
-        return self._replace(used_space=self.used_space + space, used_inodes=self.used_inodes + inodes)
+        return Quota(self.max_space, self.max_inodes, self.used_space + space, self.used_inodes + inodes)
 
     def limited(self, max_space: int | None, max_inodes: int | None) -> Quota:
         """With other limits; None keeps one."""

@@ -22,6 +22,7 @@ from fscore.domain.setting import Setting
 from fscore.meta.engine import MetaEngine
 from fscore.meta.records import StatFs
 from fscore.meta.txn import MetaTxn
+from fscore.runtime.clock import Clock
 
 BATCH: Final = 256
 """Records changed in one transaction of a flush."""
@@ -32,11 +33,18 @@ ROOTS: Final = frozenset({ROOT, TRASH})
 
 
 class Quotas:
-    """Answers from memory; `above` gives the directory above a directory (0: gone). Thread-safe."""
+    """Answers from memory; `above` gives the directory above a directory (0: gone). Thread-safe.
 
-    def __init__(self, engine: MetaEngine, above: Callable[[int], int]) -> None:
+    Which quotas lie above a directory is remembered for `believe_s`, and until this client itself moves a directory.
+    """
+
+    def __init__(self, engine: MetaEngine, above: Callable[[int], int], clock: Clock, believe_s: float) -> None:
         self._engine = engine
         self._above = above
+        self._clock = clock
+        self._believe_s = believe_s
+        self._chains: dict[int, tuple[QuotaKey, ...]] = {}
+        self._believed_until = 0.0
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
         self._stored: dict[QuotaKey, Quota] = {}
@@ -62,6 +70,7 @@ class Quotas:
                 self._owners = setting.user_group_quota
                 self._directories = frozenset(key.number for key in stored if key.kind is QuotaKind.DIRECTORY)
                 self._pending = {key: load for key, load in self._pending.items() if self._counts(key)}
+                self._chains = {}
 
     def _counts(self, key: QuotaKey) -> bool:
         return key in self._stored if key.kind is QuotaKind.DIRECTORY else self._owners
@@ -76,21 +85,34 @@ class Quotas:
         load = self._pending.get(key, _NONE)
         return None if stored is None else stored.grown(*load)
 
-    def over(self, ino: int) -> list[QuotaKey]:
+    def moved(self) -> None:
+        """This client has moved something: directories may lie below other quotas now."""
+        self._chains = {}
+
+    def over(self, ino: int) -> tuple[QuotaKey, ...]:
         """The quotas that a directory counts into, its own included, the nearest first."""
-        directories = self._directories
-        if not directories:
-            return []
+        if not self._directories:
+            return ()
+        now = self._clock.monotonic()
+        if now >= self._believed_until:
+            self._chains, self._believed_until = {}, now + self._believe_s
+        chains = self._chains
+        found = chains.get(ino)
+        if found is None:
+            found = chains[ino] = self._climb(ino)
+        return found
+
+    def _climb(self, ino: int) -> tuple[QuotaKey, ...]:
         found: list[QuotaKey] = []
         for _ in range(DEEPEST):
             if not ino or in_trash(ino) or ino in self._apart:
-                return []
-            if ino in directories:
+                return ()
+            if ino in self._directories:
                 found.append(QuotaKey(QuotaKind.DIRECTORY, ino))
             if ino == ROOT:
                 break
             ino = self._above(ino)
-        return found
+        return tuple(found)
 
     def check_owner(self, uid: int, gid: int, space: int, inodes: int) -> None:
         """See `ops.work.Limits`."""
@@ -111,8 +133,11 @@ class Quotas:
     def _check(self, keys: Iterable[QuotaKey], space: int, inodes: int) -> None:
         with self._lock:
             for key in keys:
-                quota = self._seen(key)
-                if quota is not None and not quota.allows(space, inodes):
+                quota = self._stored.get(key)
+                if quota is None or (quota.max_space <= 0 and quota.max_inodes <= 0):
+                    continue
+                pending = self._pending.get(key)
+                if not (quota if pending is None else quota.grown(*pending)).allows(space, inodes):
                     raise OverQuota(f"the quota of {_name(key)}")
 
     def add(self, loads: Iterable[tuple[int, int, int]], owned: Iterable[tuple[int, int, int, int]]) -> None:
@@ -126,8 +151,9 @@ class Quotas:
                 load = Load(space, inodes)
                 changes += ((QuotaKey(QuotaKind.USER, uid), load), (QuotaKey(QuotaKind.GROUP, gid), load))
         with self._lock:
-            for key, load in changes:
-                self._pending[key] = self._pending.get(key, _NONE).plus(*load)
+            for key, (space, inodes) in changes:
+                load = self._pending.get(key, _NONE)
+                self._pending[key] = Load(load.space + space, load.inodes + inodes)
 
     def flush(self) -> None:
         """Store what is pending; what cannot be stored stays pending."""
@@ -169,11 +195,13 @@ class Quotas:
         """While this runs, the tree below `root` is not linked yet: what happens in it counts into no directory."""
         with self._lock:
             self._apart |= {root}
+            self._chains = {}
         try:
             yield
         finally:
             with self._lock:
                 self._apart -= {root}
+                self._chains = {}
 
     def weigh(self, ino: int) -> Load:
         """What lies below a directory: what its own quota says, else counted."""

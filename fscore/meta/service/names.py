@@ -115,6 +115,8 @@ class Names(Lookups):
                 who, how, lambda work, how: rename.rename(work, source, target, flags, how, ancestors, weights)
             )
         )
+        if done.attr.kind == Kind.DIRECTORY or flags & RenameFlag.EXCHANGE:
+            self._quotas.moved()
         if done.replaced is not None:
             self._settle(done.replaced)
         return done.ino, done.attr

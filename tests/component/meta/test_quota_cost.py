@@ -1,4 +1,4 @@
-"""What quotas cost on Redis, in round trips: nothing where there are none, nothing an operation where there are some."""
+"""What quotas cost on Redis, in round trips: nothing where there are none, none an operation where there are some."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fscore.meta.engines.redis.engine import RedisEngine
 from fscore.meta.engines.registry import open_engine
 from fscore.meta.service import MetaService
 from fscore.runtime.clock import FakeClock
-from tests.kit.tree import SUPER, mkdir, mkfile
+from tests.kit.tree import mkdir, mkfile
 
 pytestmark = pytest.mark.redis
 COUNT = 50
