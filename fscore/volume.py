@@ -24,7 +24,7 @@ from fscore.files.filesystem import Filesystem
 from fscore.meta.engine import MetaEngine
 from fscore.meta.engines.registry import open_engine
 from fscore.meta.service import AtimeMode, MetaService
-from fscore.objects.api import ObjectStore
+from fscore.objects.api import Durable, ObjectStore
 from fscore.objects.registry import open_store
 from fscore.objects.wrap.checksum import Checksummed
 from fscore.objects.wrap.limit import Limited
@@ -78,7 +78,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     atime_mode: AtimeMode = "noatime"
     """Whether reading moves the access time: never, when it is older than the last change or a day, or every second."""
     background: bool = True
-    durable: bool = True
+    durable: Durable = True
+    """When what a `file` store takes survives a power cut: at once; `fsync`, at the next fsync or within a second, as
+    on a local disk; False, when the system likes."""
     patience_s: tuple[float, ...] = VfsOptions().patience_s
     compact: Thresholds = Thresholds()
     """From how many slice records on a chunk is compacted in the background; 0 = never."""
@@ -108,7 +110,7 @@ class OptionChanges(TypedDict, total=False):
     cache_s: float
     atime_mode: AtimeMode
     background: bool
-    durable: bool
+    durable: Durable
     patience_s: tuple[float, ...]
     compact: Thresholds
 

@@ -18,7 +18,7 @@ from fscore.blocks.upload import Budget, SliceWriter
 from fscore.domain.errors import CorruptError, FsError, NotFound, SettingError, StoreError
 from fscore.domain.geometry import block_length, by_block
 from fscore.domain.keys import block_key, slice_keys
-from fscore.objects.api import ObjectStore
+from fscore.objects.api import ObjectStore, SupportsSync
 from fscore.runtime import log
 from fscore.runtime.buffer import Buffer
 from fscore.runtime.metrics import Metrics
@@ -98,6 +98,12 @@ class BlockStore:
             pool=self._uploads,
             budget=self._budget,
         )
+
+    def sync(self) -> None:
+        """Return when every block that was written survives a power cut, where the store holds that back."""
+        for store in (self.objects, *self._tiers.values()):
+            if isinstance(store, SupportsSync):
+                store.sync()
 
     def read(self, slice_id: int, size: int, off: int, length: int) -> bytes:
         """`length` bytes from `off` of a slice of `size` bytes; fewer at its end."""

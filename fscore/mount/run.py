@@ -108,7 +108,7 @@ def start(plan: Plan, say: Say, *, clock: Clock | None = None, default_cache: st
     """Mount and serve on threads. Raises SettingError or FsError for what cannot be mounted, in one line."""
     clock = clock or SystemClock()
     mountpoint = ready(plan.mountpoint)
-    options = Options(cache_dir=default_cache, place=str(mountpoint), whole="auto")
+    options = Options(cache_dir=default_cache, place=str(mountpoint), whole="auto", durable="fsync")
     volume = open_volume(plan.volume, options=options, clock=clock, **plan.asked)
     read_only = plan.options.read_only or volume.options.read_only
     own = msgspec.structs.replace(plan.options, read_only=read_only)

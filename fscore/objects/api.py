@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from fscore.domain.errors import Invalid
 from fscore.runtime.buffer import Buffer, as_view
@@ -15,9 +15,14 @@ __all__ = [
     "ObjectStore",
     "SupportsMetadata",
     "SupportsPutIfAbsent",
+    "SupportsSync",
     "as_view",
     "check_key",
 ]
+
+
+Durable = bool | Literal["fsync"]
+"""When what is put survives a power cut: True, when the put returns; `fsync`, when `sync` does; False, some time."""
 
 
 class ObjectInfo(NamedTuple):
@@ -81,6 +86,15 @@ class SupportsPutIfAbsent(Protocol):
 
     def put_if_absent(self, key: str, data: Buffer) -> bool:
         """Store `data` unless the key exists; whether this call did it."""
+        ...
+
+
+@runtime_checkable
+class SupportsSync(Protocol):
+    """A store that may hold back what a power cut would take; one that never does need not have this."""
+
+    def sync(self) -> None:
+        """Return when everything that was put before survives a power cut."""
         ...
 
 

@@ -27,7 +27,8 @@ from fscore.domain.errors import (
     TransientError,
     UnavailableError,
 )
-from fscore.objects.api import Buffer, ObjectInfo, ObjectStore, as_view, check_key
+from fscore.objects.api import Buffer, Durable, ObjectInfo, ObjectStore, as_view, check_key
+from fscore.objects.unsynced import Unsynced
 
 _TEMP_BASE: Final = 200  # JuiceFS cuts the base of a temporary name here; a name may have 255 bytes
 _AGAIN: Final = frozenset(
@@ -50,15 +51,17 @@ _BLOCKED: Final = frozenset({errno.ENOTDIR, errno.EISDIR})
 
 
 class FileStore(ObjectStore):
-    """A directory of objects. With `durable=False` a put may be lost with the machine's power, never torn by a crash
-    of this process alone; the default loses nothing."""
+    """A directory of objects. A crash of this process takes nothing; a power cut may take what was put since the last
+    `sync` with `durable="fsync"`, what the system had not written yet with False, and nothing by default.
+    """
 
-    def __init__(self, root: str, *, durable: bool = True) -> None:
+    def __init__(self, root: str, *, durable: Durable = True) -> None:
         self._root = root if root.endswith("/") else root + "/"
         self.location = f"file://{self._root}"
         self._durable = durable
         self._numbers = itertools.count(1)
         self._syncs = _DirectorySyncs()
+        self._unsynced = Unsynced(self._root)
 
     def put(self, key: str, data: Buffer) -> None:
         """Write beside, make durable, rename into place."""
@@ -186,7 +189,7 @@ class FileStore(ObjectStore):
                 written = 0
                 while written < len(view):
                     written += os.write(fd, view[written:])
-                if self._durable:
+                if self._durable is True:
                     os.fdatasync(fd)
             finally:
                 os.close(fd)
@@ -212,13 +215,23 @@ class FileStore(ObjectStore):
             made.append(parent)
             parent = parent.rsplit("/", 1)[0]
         os.makedirs(folder, exist_ok=True)  # noqa: PTH103
-        if self._durable:
-            for path in made:
-                self._syncs.sync(path.rsplit("/", 1)[0] or "/")
+        for path in made:
+            above = path.rsplit("/", 1)[0] or "/"
+            if self._durable is True:
+                self._syncs.sync(above)
+            elif self._durable:
+                self._unsynced.add_folder(above)
 
     def _settle(self, path: str) -> None:
-        if self._durable:
+        if self._durable is True:
             self._syncs.sync(path.rsplit("/", 1)[0])
+        elif self._durable:
+            self._unsynced.add(path)
+
+    def sync(self) -> None:
+        """Make durable what was put before and is not yet."""
+        with _seam("", self.location):
+            self._unsynced.sync()
 
     def _discard(self, temp: str) -> None:
         with contextlib.suppress(OSError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from fscore.domain.errors import SettingError
-from fscore.objects.api import ObjectStore
+from fscore.objects.api import Durable, ObjectStore
 from fscore.objects.wrap.prefixed import Prefixed
 from fscore.objects.wrap.sharded import Sharded
 
@@ -21,7 +21,7 @@ def open_store(
     session_token: str = "",
     prefix: str = "",
     shards: int = 0,
-    durable: bool = True,
+    durable: Durable = True,
     storage_class: str = "",
     tag: str = "",
 ) -> ObjectStore:
@@ -30,7 +30,7 @@ def open_store(
     What is put gets the storage class and the tag (`key=value`), where the store has such a thing.
 
     With `shards` above 1 `bucket` holds a `%d` and the keys, which must carry the volume's name by then, are spread.
-    `durable=False` lets the `file` store skip fsync: faster, and a power cut may lose what was acknowledged.
+    `durable` is for the `file` store: without it, or before the next `sync`, a power cut may take what was put.
     """
 
     def driver(place: str) -> ObjectStore:
@@ -52,7 +52,7 @@ def _shards(bucket: str, shards: int) -> list[str]:
 
 
 def _driver(
-    storage: str, bucket: str, secrets: tuple[str, str, str], durable: bool, storage_class: str, tag: str
+    storage: str, bucket: str, secrets: tuple[str, str, str], durable: Durable, storage_class: str, tag: str
 ) -> ObjectStore:
     if storage == "file":
         from fscore.objects.file import FileStore

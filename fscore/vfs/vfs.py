@@ -84,6 +84,7 @@ class Vfs:
         self._tickers: list[Ticker] = []
         if background:
             self._tickers.append(Ticker("flush", 1.0, lambda: self.flush_idle(options.flush_after_s)))
+            self._tickers.append(Ticker("sync", 1.0, self.blocks.sync))
             self._tickers.append(Ticker("collect", options.collect_every_s, self._collector.collect))
 
     def open(self, who: Caller, ino: int, flags: int) -> int:
@@ -206,6 +207,7 @@ class Vfs:
     def fsync(self, fh: int) -> None:
         """As flush, and what the metadata engine holds back is on its disk, too."""
         self.flush(fh)
+        self.blocks.sync()
         self.meta.flush()
 
     def release(self, fh: int) -> None:
@@ -311,6 +313,7 @@ class Vfs:
     def sync(self) -> None:
         """Commit everything written; the first error is raised after all files were tried."""
         self._each_writer(lambda writer: writer.flush())
+        self.blocks.sync()
         self.meta.flush()
 
     @property
@@ -349,6 +352,10 @@ class Vfs:
             except (FsError, StoreError) as error:
                 first = first or error
         self._compactor.close()
+        try:
+            self.blocks.sync()
+        except (FsError, StoreError) as error:
+            first = first or error
         if not self._options.read_only:
             with suppress(FsError, StoreError):  # what is left is any other client's to delete
                 self._collector.finish(FINISH_S)

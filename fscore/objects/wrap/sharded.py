@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from fscore.domain.errors import Unsupported
 from fscore.domain.keys import shard_of
-from fscore.objects.api import Buffer, ObjectInfo, ObjectStore, SupportsMetadata, SupportsPutIfAbsent
+from fscore.objects.api import Buffer, ObjectInfo, ObjectStore, SupportsMetadata, SupportsPutIfAbsent, SupportsSync
 
 
 class Sharded(ObjectStore):
@@ -67,6 +67,12 @@ class Sharded(ObjectStore):
         if not isinstance(store, SupportsMetadata):
             raise Unsupported(f"{store.location} keeps no metadata beside objects")
         return store.get_with(key)
+
+    def sync(self) -> None:
+        """Of every shard that holds something back."""
+        for store in self._stores:
+            if isinstance(store, SupportsSync):
+                store.sync()
 
     def close(self) -> None:
         """Close every shard."""

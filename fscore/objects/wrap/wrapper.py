@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fscore.domain.errors import Unsupported
-from fscore.objects.api import Buffer, ObjectInfo, ObjectStore, SupportsMetadata, SupportsPutIfAbsent
+from fscore.objects.api import Buffer, ObjectInfo, ObjectStore, SupportsMetadata, SupportsPutIfAbsent, SupportsSync
 
 
 class Wrapper(ObjectStore):
@@ -47,6 +47,11 @@ class Wrapper(ObjectStore):
     def close(self) -> None:
         """Passed on."""
         self.inner.close()
+
+    def sync(self) -> None:
+        """Passed on; a store without it holds nothing back."""
+        if isinstance(self.inner, SupportsSync):
+            self.inner.sync()
 
     def put_if_absent(self, key: str, data: Buffer) -> bool:
         """Passed on; Unsupported if the store cannot."""

@@ -200,6 +200,46 @@ def test_without_durability_nothing_is_synced(tmp_path: Path, monkeypatch: pytes
     assert (syncs.files, syncs.folders) == (0, [])
 
 
+def test_what_waits_for_a_sync_is_synced_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    syncs = Syncs(monkeypatch)
+    store = FileStore(f"{tmp_path}/bucket/", durable="fsync")
+    store.put("a/k", b"x")
+    store.put("a/gone", b"x")
+    store.delete("a/gone")
+    assert (syncs.files, syncs.folders) == (0, [])
+    store.sync()
+    assert syncs.files == 1
+    assert set(syncs.folders) == {str(tmp_path), f"{tmp_path}/bucket", f"{tmp_path}/bucket/a"}
+    syncs.folders.clear()
+    store.sync()
+    assert (syncs.files, syncs.folders) == (1, [])
+
+
+def test_a_sync_that_fails_is_told_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FileStore(f"{tmp_path}/bucket/", durable="fsync")
+    store.put("a/k", b"x")
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fdatasync", _broken)
+        with pytest.raises(UnavailableError, match="Input/output error"):
+            store.sync()
+    syncs = Syncs(monkeypatch)
+    store.sync()
+    assert syncs.files == 1
+
+
+def test_many_files_are_synced_with_their_filesystem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FileStore(f"{tmp_path}/bucket/", durable="fsync")
+    for number in range(100):
+        store.put(f"a/{number}", b"x")
+    syncs = Syncs(monkeypatch)
+    store.sync()
+    assert (syncs.files, syncs.folders) == (0, [])
+
+
+def _broken(fd: int) -> None:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
 def _names(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()]
 
