@@ -47,6 +47,10 @@ def _at(panel: str, text: str, metavar: str | None = None, **more: Any) -> Any: 
     return typer.Option(help=text, metavar=metavar, rich_help_panel=panel, show_default=False, **more)
 
 
+def _flag(panel: str, name: str, text: str) -> Any:  # noqa: ANN401 - what typer takes
+    return typer.Option(name, help=text, rich_help_panel=panel)
+
+
 def _hidden() -> Any:  # noqa: ANN401 - what typer takes
     return typer.Option(hidden=True)
 
@@ -66,7 +70,7 @@ Log: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Log of a mount in the background [default: /var/log/fscore.log as root, else ~/.fscore/mount.log].",
+        help="Log of a mount in the background (default: /var/log/fscore.log as root, else ~/.fscore/mount.log).",
         show_default=False,
     ),
 ]
@@ -92,72 +96,76 @@ CacheDir: TypeAlias = Annotated[
     str | None,
     _at(
         _CACHE,
-        "Where blocks and whole files are kept; memory: nowhere. [default: /var/cache/fscore as root, else "
-        "~/.cache/fscore]",
+        "Where blocks and whole files are kept; memory: nowhere. (default: /var/cache/fscore as root, else "
+        "~/.cache/fscore)",
         "DIR",
         envvar="FSCORE_CACHE_DIR",
     ),
 ]
 CacheSize: TypeAlias = Annotated[
-    int | None, _at(_CACHE, "What the cache may hold [default: 100G].", "SIZE", parser=size)
+    int | None, _at(_CACHE, "What the cache may hold (default: 100G).", "SIZE", parser=size)
 ]
 FreeSpace: TypeAlias = Annotated[
-    float | None, _at(_CACHE, "Share of the cache's disk that stays free [default: 0.1].", "RATIO", min=0, max=0.99)
+    float | None, _at(_CACHE, "Share of the cache's disk that stays free (default: 0.1).", "RATIO", min=0, max=0.99)
 ]
 WholeCache: TypeAlias = Annotated[
     str | None,
     _at(
         _CACHE,
-        "Which files are kept whole for the kernel to read by itself: auto (immutable ones), all, off [default: auto].",
+        "Which files are kept whole for the kernel to read by itself: auto (immutable ones), all, off (default: auto).",
         "WHICH",
     ),
 ]
 MemoryCache: TypeAlias = Annotated[
-    int | None, _at(_CACHE, "Blocks kept in memory [default: 256M].", "SIZE", parser=size)
+    int | None, _at(_CACHE, "Blocks kept in memory (default: 256M).", "SIZE", parser=size)
 ]
 BufferSize: TypeAlias = Annotated[
-    int | None, _at(_CACHE, "Written bytes that may wait for their upload [default: 64M].", "SIZE", parser=size)
+    int | None, _at(_CACHE, "Written bytes that may wait for their upload (default: 64M).", "SIZE", parser=size)
 ]
 MaxReadahead: TypeAlias = Annotated[
-    int | None, _at(_CACHE, "Read ahead of one open file [default: 32M].", "SIZE", parser=size)
+    int | None, _at(_CACHE, "Read ahead of one open file (default: 32M).", "SIZE", parser=size)
 ]
 Prefetch: TypeAlias = Annotated[int | None, _at(_CACHE, "0 turns read-ahead off.", "N", min=0)]
 
 AttrCache: TypeAlias = Annotated[
-    float | None, _at(_KERNEL, "Attributes [default: 1s; of immutable files a day].", "TIME", parser=seconds)
+    float | None, _at(_KERNEL, "Attributes (default: 1s; of immutable files a day).", "TIME", parser=seconds)
 ]
-EntryCache: TypeAlias = Annotated[float | None, _at(_KERNEL, "Names of files [default: 1s].", "TIME", parser=seconds)]
+EntryCache: TypeAlias = Annotated[float | None, _at(_KERNEL, "Names of files (default: 1s).", "TIME", parser=seconds)]
 DirEntryCache: TypeAlias = Annotated[
-    float | None, _at(_KERNEL, "Names of directories [default: 1s].", "TIME", parser=seconds)
+    float | None, _at(_KERNEL, "Names of directories (default: 1s).", "TIME", parser=seconds)
 ]
 NegativeEntryCache: TypeAlias = Annotated[
-    float | None, _at(_KERNEL, "That a name does not exist [default: 0].", "TIME", parser=seconds)
+    float | None, _at(_KERNEL, "That a name does not exist (default: 0).", "TIME", parser=seconds)
 ]
 OpenCache: TypeAlias = Annotated[
     float | None,
     _at(
         _KERNEL,
-        "Nodes that this client has seen are believed so long; every open still asks [default: 1s].",
+        "Nodes that this client has seen are believed so long; every open still asks (default: 1s).",
         "TIME",
         parser=seconds,
     ),
 ]
 
-EnableXattr: TypeAlias = Annotated[bool, _at(_FILES, "Extended attributes. A volume with ACLs has them on.")]
-AtimeMode: TypeAlias = Annotated[
-    str | None, _at(_FILES, "noatime, relatime or strictatime [default: noatime].", "MODE")
+EnableXattr: TypeAlias = Annotated[
+    bool, _flag(_FILES, "--enable-xattr", "Extended attributes. A volume with ACLs has them on.")
 ]
-HideInternal: TypeAlias = Annotated[bool, _at(_FILES, "List no .stats, .config, .accesslog and .trash.")]
-PrefixInternal: TypeAlias = Annotated[bool, _at(_FILES, "Call them .jfs.stats and so on.")]
+AtimeMode: TypeAlias = Annotated[
+    str | None, _at(_FILES, "noatime, relatime or strictatime (default: noatime).", "MODE")
+]
+HideInternal: TypeAlias = Annotated[
+    bool, _flag(_FILES, "--hide-internal", "List no .stats, .config, .accesslog and .trash.")
+]
+PrefixInternal: TypeAlias = Annotated[bool, _flag(_FILES, "--prefix-internal", "Call them .jfs.stats and so on.")]
 
 Bucket: TypeAlias = Annotated[str | None, _at(_STORE, "Where the objects are, when not where the volume says.", "URL")]
-MaxUploads: TypeAlias = Annotated[int | None, _at(_STORE, "Uploads at a time [default: 8].", "N", min=1)]
-MaxDownloads: TypeAlias = Annotated[int | None, _at(_STORE, "Downloads at a time [default: 8].", "N", min=1)]
+MaxUploads: TypeAlias = Annotated[int | None, _at(_STORE, "Uploads at a time (default: 8).", "N", min=1)]
+MaxDownloads: TypeAlias = Annotated[int | None, _at(_STORE, "Downloads at a time (default: 8).", "N", min=1)]
 UploadLimit: TypeAlias = Annotated[float | None, _at(_STORE, "Mbps; 0 is no limit.", "MBPS", min=0)]
 DownloadLimit: TypeAlias = Annotated[float | None, _at(_STORE, "Mbps; 0 is no limit.", "MBPS", min=0)]
-IoRetries: TypeAlias = Annotated[int | None, _at(_STORE, "Tries at one object [default: 14].", "N", min=1)]
+IoRetries: TypeAlias = Annotated[int | None, _at(_STORE, "Tries at one object (default: 14).", "N", min=1)]
 Heartbeat: TypeAlias = Annotated[
-    float | None, _at(_STORE, "How often the session is renewed [default: 12s].", "TIME", parser=seconds)
+    float | None, _at(_STORE, "How often the session is renewed (default: 12s).", "TIME", parser=seconds)
 ]
 
 Ignored: TypeAlias = Annotated[str | None, _hidden()]
