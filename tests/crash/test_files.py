@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from typing import Any
 
@@ -102,7 +103,34 @@ def remove(volume: Volume, ledger: Ledger) -> None:
     volume.collect()
 
 
+def compact_and_punch(volume: Volume, ledger: Ledger) -> None:
+    fs, vfs = volume.files, volume.vfs
+    want = b""
+    for number in range(4):
+        part = blob(BLOCK // 2, number)
+        with ledger.change({"/f": want + part}, {"/f": want}), fs.open("/f", "ab") as file:
+            file.write(part)
+        want += part
+    ino = fs.stat("/f").ino
+    vfs.compact(ino, 0)
+    volume.collect()
+    fh = vfs.open(fs.who, ino, os.O_RDWR)
+    try:
+        punched = want[:1000] + bytes(70_000) + want[71_000:]
+        with ledger.change({"/f": punched}):
+            vfs.fallocate(fh, 3, 1000, 70_000)
+        copied = punched + bytes(1000) + punched[500:5500]
+        with ledger.change({"/f": copied}):
+            vfs.copy_file_range(fh, 500, fh, len(punched) + 1000, 5000)
+        with ledger.change({"/f": copied + bytes(10)}):
+            vfs.fallocate(fh, 0, len(copied), 10)
+    finally:
+        vfs.release(fh)
+    vfs.compact(ino, 0)
+    volume.collect()
+
+
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("story", [write_and_overwrite, publish, share, remove])
+@pytest.mark.parametrize("story", [write_and_overwrite, publish, share, remove, compact_and_punch])
 def test_no_step_loses_or_lies(story: Story, way: dict[str, Any]) -> None:
     assert sweep(story, **way) > 10
