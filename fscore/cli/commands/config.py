@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 import typer
 
@@ -22,38 +22,55 @@ fscore config VOLUME --min-client-version 1.2.0"""
 UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
+Capacity: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="Limit of all bytes: 500 (GiB), 2T; 0 is none.")
+]
+Inodes: TypeAlias = Annotated[int | None, typer.Option(min=0, help="Limit of files and directories; 0 is none.")]
+Days: TypeAlias = Annotated[int | None, typer.Option(min=0, help="Days that removed files are kept.")]
+ByDirectory: TypeAlias = Annotated[
+    bool | None, typer.Option("--dir-stats/--no-dir-stats", help="Count usage by directory.", show_default=False)
+]
+ByOwner: TypeAlias = Annotated[
+    bool | None,
+    typer.Option("--user-group-quota/--no-user-group-quota", help="Count usage by owner.", show_default=False),
+]
+Acl: TypeAlias = Annotated[bool, typer.Option("--enable-acl", help="Keep POSIX ACLs; cannot be undone.")]
+Rate: TypeAlias = Annotated[int | None, typer.Option(min=0, metavar="MBPS", help="Of each client; 0 is none.")]
+Oldest: TypeAlias = Annotated[str | None, typer.Option(metavar="VERSION", help="Older clients are kept out.")]
+Newest: TypeAlias = Annotated[str | None, typer.Option(metavar="VERSION", help="Newer clients are kept out.")]
+Bucket: TypeAlias = Annotated[str | None, typer.Option(help="Where the blocks are.")]
+Secret: TypeAlias = Annotated[str | None, typer.Option(help="Of the object storage.")]
+StorageClass: TypeAlias = Annotated[str | None, typer.Option(help="Class of new objects, where no tier says another.")]
+Log: TypeAlias = Annotated[
+    bool | None, typer.Option("--changelog/--no-changelog", help="Log every change.", show_default=False)
+]
+LogAge: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="TIME", help="How long lines stay: 2h, 30m; 0 is for ever.")
+]
+LogLines: TypeAlias = Annotated[int | None, typer.Option(min=0, help="How many lines stay; 0 is all.")]
+
+
 def command(
     volume: options.Volume,
     *,
-    capacity: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Limit of all bytes: 500 (GiB), 2T; 0 is none.")
-    ] = None,
-    inodes: Annotated[int | None, typer.Option(min=0, help="Limit of files and directories; 0 is none.")] = None,
-    trash_days: Annotated[int | None, typer.Option(min=0, help="Days that removed files are kept.")] = None,
-    dir_stats: Annotated[
-        bool | None, typer.Option("--dir-stats/--no-dir-stats", help="Count usage by directory.", show_default=False)
-    ] = None,
-    user_group_quota: Annotated[
-        bool | None,
-        typer.Option("--user-group-quota/--no-user-group-quota", help="Count usage by owner.", show_default=False),
-    ] = None,
-    enable_acl: Annotated[bool, typer.Option("--enable-acl", help="Keep POSIX ACLs; cannot be undone.")] = False,
-    upload_limit: Annotated[int | None, typer.Option(min=0, metavar="MBPS", help="Of each client.")] = None,
-    download_limit: Annotated[int | None, typer.Option(min=0, metavar="MBPS", help="Of each client.")] = None,
-    min_client_version: Annotated[str | None, typer.Option(metavar="VERSION", help="Older ones are kept out.")] = None,
-    max_client_version: Annotated[str | None, typer.Option(metavar="VERSION", help="Newer ones are kept out.")] = None,
-    bucket: Annotated[str | None, typer.Option(help="Where the blocks are.")] = None,
-    access_key: Annotated[str | None, typer.Option(help="Of the object storage.")] = None,
-    secret_key: Annotated[str | None, typer.Option(help="Of the object storage.")] = None,
-    session_token: Annotated[str | None, typer.Option(help="Of the object storage.")] = None,
-    storage_class: Annotated[str | None, typer.Option(help="Class of new objects, where no tier says another.")] = None,
-    changelog: Annotated[
-        bool | None, typer.Option("--changelog/--no-changelog", help="Log every change.", show_default=False)
-    ] = None,
-    changelog_max_age: Annotated[
-        str | None, typer.Option(metavar="TIME", help="How long lines stay: 2h, 30m; 0 is for ever.")
-    ] = None,
-    changelog_max_lines: Annotated[int | None, typer.Option(min=0, help="How many lines stay; 0 is all.")] = None,
+    capacity: Capacity = None,
+    inodes: Inodes = None,
+    trash_days: Days = None,
+    dir_stats: ByDirectory = None,
+    user_group_quota: ByOwner = None,
+    enable_acl: Acl = False,
+    upload_limit: Rate = None,
+    download_limit: Rate = None,
+    min_client_version: Oldest = None,
+    max_client_version: Newest = None,
+    bucket: Bucket = None,
+    access_key: Secret = None,
+    secret_key: Secret = None,
+    session_token: Secret = None,
+    storage_class: StorageClass = None,
+    changelog: Log = None,
+    changelog_max_age: LogAge = None,
+    changelog_max_lines: LogLines = None,
     yes: options.Yes = False,
     as_json: options.Json = False,
 ) -> None:
