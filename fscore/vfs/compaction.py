@@ -219,6 +219,7 @@ class Compactor:
         try:
             self._copy(found, writer)
             writer.finish()
+            self._blocks.sync()  # what it replaces may have been safe from a power cut, and goes at once
         except BaseException as error:
             writer.abort()
             if isinstance(error, NotFound):
