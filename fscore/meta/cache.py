@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final, TypeVar
 
 from fscore.domain.attr import Attr, Flag
@@ -73,18 +73,6 @@ class NodeCache:
             if epoch == self.epoch:
                 self._put_edge(parent, name, edge, now)
                 self._put_node(edge.ino, attr, now)
-
-    def learn_nodes(self, found: Iterable[tuple[int, Attr | None]], now: float, epoch: int) -> None:
-        """Keep the attributes of many nodes that were read at `epoch`."""
-        with self._lock:
-            if epoch != self.epoch or self._ceiling_s <= 0:
-                return
-            if len(self._nodes) >= self._capacity:
-                _halve(self._nodes)
-            until, long, nodes = now + self._ceiling_s, now + FIXED_S, self._nodes
-            for ino, attr in found:
-                if attr is not None:
-                    nodes[ino] = (long if attr.flags & _IMMUTABLE else until, attr)
 
     def touched(self, parent: int, since: int) -> frozenset[bytes] | None:
         """Names in a directory that own changes touched after `since`; None when that is too long ago."""

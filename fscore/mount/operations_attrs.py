@@ -8,6 +8,7 @@ from typing import Final
 from fscore.domain.attr import Attr
 from fscore.domain.caller import Caller
 from fscore.domain.errors import Invalid, NoAttribute, NotFound, NotImplementedHere, NotPermitted, OutOfRange, ReadOnly
+from fscore.domain.ids import ROOT
 from fscore.meta.ops.acl import XattrMode
 from fscore.meta.ops.change import AttrChange
 from fscore.mount.api import DAY_S, AttrReply, AttrRequest, StatfsReply
@@ -16,9 +17,6 @@ from fscore.vfs.internal import FIRST
 
 BLOCK: Final = 4096
 XATTR_MODES: Final[dict[int, XattrMode]] = {0: "set", os.XATTR_CREATE: "create", os.XATTR_REPLACE: "replace"}
-SUID: Final = 0o4000
-SGID: Final = 0o2000
-GROUP_EXECUTE: Final = 0o010
 CAPABILITY: Final = b"security.capability"
 
 
@@ -68,17 +66,8 @@ class AttrOperations(NameOperations):
             self.passthrough.admit(ino, os.O_WRONLY)
         attr = self.vfs.truncate(who, ino, size) if request.fh is None else self.vfs.truncate_open(request.fh, size)
         if request.kill_privileges:
-            attr = self.strip_privileges(ino, attr)
+            attr = self.meta.strip_privileges(ino, attr)
         return attr
-
-    def strip_privileges(self, ino: int, attr: Attr) -> Attr:
-        """Take setuid, and setgid of what its group may execute, from a file that somebody without privilege wrote."""
-        lost = attr.mode & SUID
-        if attr.mode & SGID and attr.mode & GROUP_EXECUTE:
-            lost |= SGID
-        if not lost:
-            return attr
-        return self.meta.setattr(Caller.root(), ino, AttrChange(mode=attr.mode & ~lost))
 
     def access(self, who: Caller, ino: int, mask: int) -> None:
         """Denied unless the caller has every permission of `mask`."""
@@ -86,9 +75,10 @@ class AttrOperations(NameOperations):
         if not self._internal(ino):
             self.meta.access(who, ino, mask)
 
-    def statfs(self) -> StatfsReply:
-        """Totals of the volume."""
-        found = self.meta.statfs()
+    def statfs(self, ino: int = 1) -> StatfsReply:
+        """Totals of the volume, or what the quotas above a node leave of them."""
+        ino = self._node(ino)
+        found = self.meta.statfs(ROOT if self._internal(ino) else ino)
         free = found.avail // BLOCK
         blocks = max(free + found.used // BLOCK, 1)
         return StatfsReply(BLOCK, blocks, free, found.inodes_used + found.inodes_free, found.inodes_free)

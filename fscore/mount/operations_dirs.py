@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Final
 
-from fscore.domain.attr import Entry, Kind
+from fscore.domain.attr import Attr, Entry, Kind
 from fscore.domain.caller import Caller
 from fscore.domain.errors import BadHandle
 from fscore.mount.api import OpenReply
@@ -23,6 +23,9 @@ KEPT: Final = 8
 
 Batch = tuple[Sequence[Entry], int]
 """Entries, and the number of own changes before they were read."""
+
+Plus = tuple[Sequence[Entry], Sequence[Attr | None]]
+"""Entries, and the attributes of each as they are now; None for one that was removed, or is about to be."""
 
 
 class DirHandle:
@@ -92,34 +95,42 @@ class DirOperations(FileOperations):
         0 begins anew. With `plus` they come with the attributes that they have now; one without was removed, or is
         about to be.
         """
-        del who, ino
         handle = self._dir(fh)
+        entries, changes = self._page(handle, offset, most)
+        if not plus:
+            return entries
+        attrs = self._attrs_of(handle.ino, entries, changes)
+        return [Entry(entry.name, entry.ino, entry.kind, attr) for entry, attr in zip(entries, attrs, strict=True)]
+
+    def readdirplus(self, who: Caller, ino: int, fh: int, offset: int, most: int) -> Plus:
+        """As readdir with `plus`, the attributes beside the entries."""
+        handle = self._dir(fh)
+        entries, changes = self._page(handle, offset, most)
+        return entries, self._attrs_of(handle.ino, entries, changes)
+
+    def _page(self, handle: DirHandle, offset: int, most: int) -> Batch:
         with handle.lock:
             if offset == 0 or not handle.reaches(offset):
                 handle.restart(self._listing(handle))
-            entries, changes = handle.take(offset, most)
-        return self._with_attrs(handle.ino, entries, changes) if plus else entries
+            return handle.take(offset, most)
 
-    def _with_attrs(self, parent: int, entries: Sequence[Entry], changes: int) -> list[Entry]:
+    def _attrs_of(self, parent: int, entries: Sequence[Entry], changes: int) -> Sequence[Attr | None]:
         """A name that this process has changed since comes without attributes: the kernel must not learn it again."""
         attrs = self.meta.nodes([entry.ino for entry in entries])
         touched = frozenset[bytes]() if changes == self.meta.changes else self.meta.touched(parent, changes)
         if touched is None:
-            return list(entries)
+            return [None] * len(attrs)
         opened, overlaid = self.vfs.opened, self.vfs.overlaid
-        return [
-            Entry(
-                entry.name,
-                entry.ino,
-                entry.kind,
-                None
-                if attr is None or entry.name in touched or entry.name in _DOTS
-                else overlaid(entry.ino, attr)
-                if entry.ino in opened
-                else attr,
-            )
-            for entry, attr in zip(entries, attrs, strict=True)
-        ]
+        for place, entry in enumerate(entries[:2]):
+            if entry.name in _DOTS:
+                attrs[place] = None
+        if touched or opened:
+            for place, (entry, attr) in enumerate(zip(entries, attrs, strict=True)):
+                if entry.name in touched:
+                    attrs[place] = None
+                elif attr is not None and entry.ino in opened:
+                    attrs[place] = overlaid(entry.ino, attr)
+        return attrs
 
     def releasedir(self, who: Caller, ino: int, fh: int) -> None:
         """Close it."""
@@ -142,7 +153,12 @@ class DirOperations(FileOperations):
         ino = handle.ino
         attr = self.meta.getattr(ino)
         above = ino if ino == self._root else attr.parent
-        yield [Entry(b".", ino, Kind.DIRECTORY), Entry(b"..", above, Kind.DIRECTORY)], self.meta.changes
-        yield from self.meta.scan(handle.who, ino)
+        first: Sequence[Entry] = [Entry(b".", ino, Kind.DIRECTORY), Entry(b"..", above, Kind.DIRECTORY)]
+        changes = self.meta.changes
+        for batch, changes in self.meta.scan(handle.who, ino):
+            yield (*first, *batch) if first else batch, changes  # names on the first page: the kernel learns from them
+            first = ()
+        if first:
+            yield first, changes
         if ino == self._root and self.internal is not None:
             yield self.internal.entries(), self.meta.changes

@@ -145,4 +145,4 @@ class FileOperations(LockOperations):
     def _lose_privileges(self, ino: int, fh: int) -> None:
         attr = self.vfs.attr_of(fh)
         if attr.mode & PRIVILEGED:
-            self.strip_privileges(ino, self.meta.getattr(ino))
+            self.meta.strip_privileges(ino, self.meta.getattr(ino))

@@ -27,7 +27,7 @@ class NameOperations(OperationsCore):
             if found is not None:
                 return EntryReply(*found, DAY_S, DAY_S)
         try:
-            ino, attr = self.meta.lookup(who, parent, name)
+            ino, attr = self.meta.lookup(who, parent, name, sure=True)  # the kernel is
         except NotFound:
             if self.options.negative_entry_cache_s > 0:
                 return EntryReply(0, _NOWHERE, self.options.negative_entry_cache_s, 0.0)

@@ -12,7 +12,7 @@ from fscore.mount.operations import Operations
 REQUESTS: Final = (
     "lookup,readlink,mknod,mkdir,symlink,link,unlink,rmdir,rename,getattr,setattr,access,getxattr,listxattr,setxattr,"
     "removexattr,getlk,setlk,flock,open,create,read,write,flush,release,fsync,fallocate,lseek,copy_file_range,opendir,"
-    "readdir,releasedir,fsyncdir"
+    "readdir,readdirplus,releasedir,fsyncdir"
 )
 PEEKS: Final = ("lookup", "getattr", "read", "opendir")
 

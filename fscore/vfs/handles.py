@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Container
+from collections.abc import Collection
 from itertools import count
 from typing import Final
 
@@ -105,7 +105,7 @@ class Handles:
             return list(self._files.values())
 
     @property
-    def inodes(self) -> Container[int]:
+    def inodes(self) -> Collection[int]:
         """The inodes of open files, as they come and go."""
         return self._files
 

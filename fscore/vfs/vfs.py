@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final, TypeVar
@@ -181,7 +181,7 @@ class Vfs:
         return self._handles.get(fh).file.length()
 
     @property
-    def opened(self) -> Container[int]:
+    def opened(self) -> Collection[int]:
         """The inodes that are open here, as they come and go."""
         return self._handles.inodes
 

@@ -22,13 +22,13 @@ MANY = {"kernel-sqlite": 20_000, "kernel-redis": 6_000, "pyfuse3-sqlite": 3_000}
 class Dirent(ctypes.Structure):
     """`struct dirent` of glibc on 64 bits."""
 
-    _fields_ = (
+    _fields_ = [
         ("d_ino", ctypes.c_uint64),
         ("d_off", ctypes.c_int64),
         ("d_reclen", ctypes.c_uint16),
         ("d_type", ctypes.c_uint8),
         ("d_name", ctypes.c_char * 256),
-    )
+    ]
 
 
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -39,15 +39,18 @@ class Summary(NamedTuple):
 class Lookups(Core):
     """Reads; they take no lock and change nothing."""
 
-    def lookup(self, who: Caller, parent: int, name: bytes) -> tuple[int, Attr]:
-        """The node that `name` names in `parent`; `.` and `..` too. NotFound when there is none."""
+    def lookup(self, who: Caller, parent: int, name: bytes, *, sure: bool = False) -> tuple[int, Attr]:
+        """The node that `name` names in `parent`; `.` and `..` too. NotFound when there is none.
+
+        Who is `sure` that `parent` is a directory spares a trip for a name that is not there.
+        """
         self._check_alive()
         just_read = False
         if who.uid != 0:
             just_read = self._cache.node(parent, self._clock.monotonic()) is None
             check = directory(self._node(parent), parent)
             self._check_access(check, who, EXECUTE)
-        return self._child(parent, name, (), set(), sure=just_read)
+        return self._child(parent, name, (), set(), sure=sure or just_read)
 
     def resolve(self, who: Caller, path: bytes, *, follow: bool = True, parent: int = ROOT) -> tuple[int, Attr]:
         """The node at `path` below `parent`; links on the way are followed, and one at the end with `follow`."""
@@ -184,13 +187,11 @@ class Lookups(Core):
     def nodes(self, inos: Sequence[int]) -> list[Attr | None]:
         """Attributes of many nodes as they are now, None for one that is missing; one round trip where that can be."""
         self._check_alive()
-        now, epoch = self._clock.monotonic(), self._cache.epoch
         if isinstance(self.engine, SupportsNodes):
             found = self.engine.nodes(inos)
         else:
             with self.engine.view() as view:
                 found = [view.node(ino) for ino in inos]
-        self._cache.learn_nodes(zip(inos, found, strict=True), now, epoch)
         if all(attr is None or 0 < attr.parent < TRASH for attr in found):
             return found
         return self._all_shown(inos, found)

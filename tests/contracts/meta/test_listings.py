@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from fscore.domain.attr import Entry
 from fscore.domain.caller import Caller
+from fscore.domain.errors import NotADir, NotFound
 from fscore.meta.engine import SupportsNodes
 from fscore.meta.service import MetaService
 from tests.kit.engines import MakeMeta
@@ -42,10 +45,13 @@ def test_the_engines_that_can_fetch_many_nodes_do(meta: MetaService) -> None:
         assert meta.engine.nodes([1, 1, 2]) == [meta.getattr(1), meta.getattr(1), None]
 
 
-def test_what_was_fetched_is_believed_for_a_moment(meta: MetaService) -> None:
+def test_who_is_sure_of_the_directory_is_told_the_same(meta: MetaService) -> None:
     ino, _ = meta.create(ROOT, 1, b"f", 0o600)
-    (attr,) = meta.nodes([ino])
-    assert meta.cached_node(ino) == attr
+    assert meta.lookup(ROOT, 1, b"f", sure=True)[0] == ino
+    with pytest.raises(NotFound):
+        meta.lookup(ROOT, 1, b"g", sure=True)
+    with pytest.raises(NotADir):
+        meta.lookup(ROOT, ino, b"g")
 
 
 def test_own_changes_of_names_are_known(meta: MetaService) -> None:
@@ -56,8 +62,8 @@ def test_own_changes_of_names_are_known(meta: MetaService) -> None:
     assert meta.touched(1, since) == frozenset()
     meta.unlink(ROOT, 1, b"a")
     meta.rename(ROOT, 1, b"b", other, b"moved")
-    assert meta.touched(1, since) == {b"a", b"b"}
-    assert meta.touched(other, since) == {b"moved"}
+    assert meta.touched(1, since) == frozenset({b"a", b"b"})
+    assert meta.touched(other, since) == frozenset({b"moved"})
     assert meta.touched(1, meta.changes) == frozenset()
 
 

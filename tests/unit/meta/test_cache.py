@@ -92,13 +92,3 @@ def test_own_changes_of_names_are_remembered_for_a_while() -> None:
         cache.changed({}, {(3, b"%d" % number): None}, 100.0, cache.epoch)
     assert cache.touched(1, since) is None, "too long ago to say"
     assert cache.touched(3, cache.epoch - 1) == {b"%d" % (TOUCHED - 1)}
-
-
-def test_many_nodes_are_kept_at_once() -> None:
-    cache = NodeCache(1.0, capacity=4)
-    fixed = Attr(Kind.FILE, 0o444, flags=Flag.IMMUTABLE)
-    cache.learn_nodes([(1, FILE), (2, None), (3, fixed)], 100.0, cache.epoch)
-    assert [cache.node(ino, 100.5) for ino in (1, 2, 3)] == [FILE, None, fixed]
-    assert [cache.node(ino, 101.5) for ino in (1, 3)] == [None, fixed]
-    cache.learn_nodes([(4, FILE)], 100.0, cache.epoch - 1)
-    assert cache.node(4, 100.1) is None, "read before a change that came between"

@@ -48,6 +48,7 @@ REPLIES: dict[str, Any] = {
     "lseek": 11,
     "copy_file_range": 2,
     "readdir": [],
+    "readdirplus": ([], []),
     "statfs": StatfsReply(4096, 1, 1, 1, 1),
 }
 
@@ -75,7 +76,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "LISTXATTR": ("listxattr", 3, 256),
     "REMOVEXATTR": ("removexattr", 3, b"user.colour"),
     "OPENDIR": ("opendir", 2, 0o304000),
-    "READDIRPLUS": ("readdir", 2, 1, 0, {"plus": True}),
+    "READDIRPLUS": ("readdirplus", 2, 1, 0),
     "READDIR": ("readdir", 2, 1, 2),
     "RELEASEDIR": ("releasedir", 2, 1),
     "STATFS": ("statfs",),
@@ -143,7 +144,7 @@ def decoded(data: bytes) -> tuple[Seen, Answer, NoCrew]:
 def without_callers(call: tuple[Any, ...]) -> tuple[Any, ...]:
     """The arguments that say what, and not who; a listing's number of entries is an estimate."""
     left = [arg for arg in call if not isinstance(arg, Caller)]
-    if left[0] == "readdir":
+    if left[0] in {"readdir", "readdirplus"}:
         del left[4]
     return tuple(arg if not isinstance(arg, LockRequest) else LockRequest(*_range(arg)) for arg in left)
 

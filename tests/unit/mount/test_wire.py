@@ -131,7 +131,9 @@ ENTRIES = st.lists(st.builds(Entry, NAMES, U63, st.sampled_from(Kind), st.none()
 @given(ENTRIES, st.integers(0, 5000), st.integers(0, 1 << 40))
 def test_listings(entries: list[Entry], room: int, offset: int) -> None:
     for plus in (False, True):
-        data = wire.direntsplus(entries, offset, room, LIVES) if plus else wire.dirents(entries, offset, room)
+        data = wire.dirents(entries, offset, room)
+        if plus:
+            data = wire.direntsplus(entries, [entry.attr for entry in entries], offset, room, LIVES)
         assert len(data) <= room
         found = records(data, plus=plus)
         sizes = [(152 if plus else 24) + (len(entry.name) + 7 & ~7) for entry in entries]

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from fscore.domain.attr import Attr, Kind
+from fscore.domain.attr import Attr, Entry, Kind
 from fscore.domain.errors import CorruptError
 from fscore.meta.records import Edge
 
@@ -96,6 +96,15 @@ def decode_entry(data: bytes) -> Edge:
     try:
         kind, ino = ENTRY.unpack(data)
         return Edge(_KINDS[kind], ino)
+    except (struct.error, KeyError):
+        raise CorruptError(f"a directory entry of {len(data)} bytes is none: {data[:20].hex()}") from None
+
+
+def decode_named(name: bytes, data: bytes) -> Entry:
+    """A name and what is stored under it, as an entry without attributes."""
+    try:
+        kind, ino = ENTRY.unpack(data)
+        return Entry(name, ino, _KINDS[kind])
     except (struct.error, KeyError):
         raise CorruptError(f"a directory entry of {len(data)} bytes is none: {data[:20].hex()}") from None
 

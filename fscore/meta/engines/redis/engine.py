@@ -16,7 +16,7 @@ from fscore.domain.slices import SliceRecord
 from fscore.meta.engine import MetaEngine
 from fscore.meta.engines.redis import chores, quotas, scans, scripts, server
 from fscore.meta.engines.redis.address import Address, Form
-from fscore.meta.engines.redis.codec import decode_attr, decode_entry, encode_attr, unpack_pairs
+from fscore.meta.engines.redis.codec import decode_attr, decode_entry, decode_named, encode_attr, unpack_pairs
 from fscore.meta.engines.redis.commit import commit
 from fscore.meta.engines.redis.dead import SWEEP_GATE, DeadSlices
 from fscore.meta.engines.redis.keys import Keys, delayed_field, delfile_member, ref_field
@@ -141,11 +141,12 @@ class RedisEngine(MetaEngine):
             return
         key = self._keys.dir(ino)
         for fields in scans.batched(scans.hash_fields(self._link, key, batch), batch):
+            if not attrs:
+                yield [decode_named(name, raw) for name, raw in fields]
+                continue
             edges = [(name, decode_entry(raw)) for name, raw in fields]
-            found: list[Attr | None] = [None] * len(edges)
-            if attrs:
-                raws = self._link.ask("MGET", *(self._keys.node(edge.ino) for _, edge in edges))
-                found = [None if raw is None else decode_attr(raw) for raw in raws]
+            raws = self._link.ask("MGET", *(self._keys.node(edge.ino) for _, edge in edges))
+            found = [None if raw is None else decode_attr(raw) for raw in raws]
             yield [Entry(name, edge.ino, edge.kind, attr) for (name, edge), attr in zip(edges, found, strict=True)]
 
     def reserve(self, counter: Counter, count: int) -> range:

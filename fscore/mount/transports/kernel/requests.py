@@ -56,6 +56,8 @@ class Work(Protocol):
 
 # The kernel's types of locks are those of fcntl(2).
 KINDS: Final = {0: LockKind.READ, 1: LockKind.WRITE, 2: LockKind.UNLOCK}
+NAME: Final = 16
+"""A guess at the usual name: more entries than fit into an answer are fetched for nothing."""
 TYPES: Final = {kind: number for number, kind in KINDS.items()}
 
 
@@ -252,7 +254,7 @@ def write(work: Work) -> Answer:
 def statfs(work: Work) -> Answer:
     """STATFS."""
     work.wait()
-    return wire.statfs_reply(work.unique, work.operations.statfs())
+    return wire.statfs_reply(work.unique, work.operations.statfs(work.node))
 
 
 def release(work: Work) -> Answer:
@@ -332,7 +334,7 @@ def readdir(work: Work) -> Answer:
     """READDIR."""
     work.wait()
     fh, offset, size, _, _, _, _ = p.READ_IN.unpack_from(work.buffer, BODY)
-    most = size // p.DIRENT.size + 1
+    most = size // (p.DIRENT.size + NAME) + 1
     entries = work.operations.readdir(work.who(), work.node, fh, offset, most)
     body = wire.dirents(entries, offset, size)
     return wire.head(work.unique, len(body)), body
@@ -342,9 +344,9 @@ def readdirplus(work: Work) -> Answer:
     """READDIRPLUS: names with what looking them up would answer."""
     work.wait()
     fh, offset, size, _, _, _, _ = p.READ_IN.unpack_from(work.buffer, BODY)
-    most = size // p.DIRENTPLUS.size + 1
-    entries = work.operations.readdir(work.who(), work.node, fh, offset, most, plus=True)
-    body = wire.direntsplus(entries, offset, size, work.lifetimes)
+    most = size // (p.DIRENTPLUS.size + NAME) + 1
+    entries, attrs = work.operations.readdirplus(work.who(), work.node, fh, offset, most)
+    body = wire.direntsplus(entries, attrs, offset, size, work.lifetimes)
     return wire.head(work.unique, len(body)), body
 
 

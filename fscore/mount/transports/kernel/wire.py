@@ -223,12 +223,14 @@ def dirents(entries: Sequence[Entry], offset: int, room: int) -> bytes:
     return b"".join(parts)
 
 
-def direntsplus(entries: Sequence[Entry], offset: int, room: int, lifetimes: Lifetimes) -> bytes:
+def direntsplus(
+    entries: Sequence[Entry], attrs: Sequence[Attr | None], offset: int, room: int, lifetimes: Lifetimes
+) -> bytes:
     """As `dirents`, with what a look-up of each name would answer; one without attributes is a name only."""
     parts: list[bytes] = []
     pack, used = DIRENTPLUS.pack, 0
-    for entry in entries:
-        name, ino, kind, attr = entry.name, entry.ino, entry.kind, entry.attr
+    for entry, attr in zip(entries, attrs, strict=True):
+        name, ino, kind = entry.name, entry.ino, entry.kind
         length = len(name)
         used += 152 + (length + 7 & ~7)
         if used > room:
