@@ -30,6 +30,7 @@ T = TypeVar("T")
 BinaryMode = Literal["rb", "wb", "ab", "xb", "r+b", "w+b", "a+b", "x+b", "rb+", "wb+", "ab+", "xb+"]
 
 MAX_LINKS: Final = 40
+SETID: Final = 0o6000
 """Symbolic links that creating through a dangling one may follow."""
 
 
@@ -372,6 +373,14 @@ class Filesystem:
         return False
 
     def _open(self, path: str, flags: int, perm: int) -> int:
+        fh = self._open_node(path, flags, perm)
+        if self.who.uid != 0 and flags & (os.O_WRONLY | os.O_RDWR):
+            attr = self._vfs.attr_of(fh)
+            if attr.mode & SETID:  # who writes to it must not become its owner
+                self._on_node(path, lambda ino, _: self._meta.strip_privileges(ino, attr))
+        return fh
+
+    def _open_node(self, path: str, flags: int, perm: int) -> int:
         if not flags & os.O_CREAT:
             return self._on_node(path, lambda ino, _: self._vfs.open(self.who, ino, flags))
         for _ in range(MAX_LINKS):

@@ -177,9 +177,15 @@ def _owned(work: Work, attr: Attr, change: AttrChange) -> Attr:
     gid = attr.gid if change.gid is None else change.gid
     mode = attr.mode
     if attr.kind != Kind.DIRECTORY:
-        keeps_sgid = work.who.uid == 0 and not mode & GROUP_EXECUTE
-        mode &= ~(SUID_SGID if not keeps_sgid else SUID_SGID & ~SGID)
+        mode = stripped(mode) if work.who.uid == 0 else mode & ~SUID_SGID
     return replace(attr, uid=uid, gid=gid, mode=mode)
+
+
+def stripped(mode: int) -> int:
+    """A file's mode after somebody without privilege wrote to it: without setuid, and without setgid if its group may
+    execute it.
+    """
+    return mode & ~(SUID_SGID if mode & GROUP_EXECUTE else SUID_SGID & ~SGID)
 
 
 def touch_atime(work: Work, ino: int) -> None:

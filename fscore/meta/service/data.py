@@ -12,6 +12,7 @@ from fscore.domain.geometry import CHUNK
 from fscore.domain.ids import TRASH
 from fscore.domain.slices import SliceRecord, overlay
 from fscore.meta.ops import change, compact, data, space
+from fscore.meta.ops.change import AttrChange
 from fscore.meta.ops.check import READ, WRITE
 from fscore.meta.ops.data import FreshSlice, Part, Piece, SliceRange
 from fscore.meta.records import want_chunk
@@ -50,7 +51,15 @@ class Data(Attributes):
 
     def truncate(self, who: Caller, ino: int, length: int, *, checked: bool = False) -> Attr:
         """Set a file's length; `checked` when an open handle carries the permission already."""
-        return self._run(who, lambda work: change.truncate(work, ino, length, checked=checked))
+        attr = self._run(who, lambda work: change.truncate(work, ino, length, checked=checked))
+        return attr if who.uid == 0 else self.strip_privileges(ino, attr)
+
+    def strip_privileges(self, ino: int, attr: Attr) -> Attr:
+        """Take setuid, and setgid of what its group may execute, from a file that somebody unprivileged changed."""
+        mode = change.stripped(attr.mode)
+        if attr.kind != Kind.FILE or mode == attr.mode:
+            return attr
+        return self.setattr(_ROOT, ino, AttrChange(mode=mode))
 
     def records(self, ino: int, index: int) -> list[SliceRecord]:
         """The slice records of a chunk as they lie, oldest first."""
