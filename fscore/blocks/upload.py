@@ -17,7 +17,7 @@ from fscore.domain.keys import block_key, slice_keys
 from fscore.runtime.buffer import Buffer, as_view
 from fscore.runtime.threads import Pool
 
-_KEPT: Final = 8  # spare buffers: fresh pages cost about as much as filling them
+_KEPT: Final = 16  # spare buffers: fresh pages cost more than filling them
 
 
 class Budget:
