@@ -57,6 +57,8 @@ class AttrOperations(NameOperations):
             if change.mtime_ns is not None or change.atime_ns is not None:
                 self.vfs.settle(ino)  # a later commit would bring the time of its writes
             attr = self.meta.setattr(who, ino, change)
+            if change.uid is not None or change.gid is not None:
+                self._drop_capability(ino)
         return self.attr(ino, self.meta.getattr(ino) if attr is None else attr)
 
     def _resize(self, who: Caller, ino: int, request: AttrRequest, size: int) -> Attr:
@@ -67,6 +69,7 @@ class AttrOperations(NameOperations):
         attr = self.vfs.truncate(who, ino, size) if request.fh is None else self.vfs.truncate_open(request.fh, size)
         if request.kill_privileges:
             attr = self.meta.strip_privileges(ino, attr)
+        self._drop_capability(ino)
         return attr
 
     def access(self, who: Caller, ino: int, mask: int) -> None:
@@ -115,7 +118,7 @@ class AttrOperations(NameOperations):
         self.meta.removexattr(who, self._plain(ino), name)
 
     def _check_xattr(self) -> None:
-        if not (self.options.enable_xattr or self.meta.setting.enable_acl):
+        if not self._xattrs:
             raise NotImplementedHere("extended attributes are off; --enable-xattr turns them on")
 
     def _plain(self, ino: int) -> int:
@@ -124,9 +127,16 @@ class AttrOperations(NameOperations):
             raise NotPermitted("this file belongs to the mount")
         return ino
 
+    @property
+    def _xattrs(self) -> bool:
+        return self.options.enable_xattr or self.meta.setting.enable_acl
+
     def _drop_capability(self, ino: int) -> None:
-        """A file's capability goes with the first write that somebody without privilege makes."""
+        """A file's capability goes with whatever changes its bytes or its owner: the kernel leaves that to us."""
+        if not self._xattrs:
+            return
         try:
+            self.meta.getxattr(ino, CAPABILITY)
             self.meta.removexattr(Caller.root(), ino, CAPABILITY)
         except (NoAttribute, NotFound):
             return

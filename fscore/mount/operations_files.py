@@ -16,9 +16,11 @@ from fscore.domain.errors import Invalid, ReadOnly
 from fscore.mount.api import EntryReply, OpenReply
 from fscore.mount.operations_core import MAX_SEEN
 from fscore.mount.operations_locks import LockOperations
+from fscore.mount.options import MountOptions
 from fscore.runtime.buffer import Buffer
 from fscore.vfs.handles import ACCESS
-from fscore.vfs.internal import FIRST_HANDLE
+from fscore.vfs.internal import FIRST_HANDLE, Internal
+from fscore.vfs.vfs import Vfs
 
 SEEKS: Final = frozenset({os.SEEK_DATA, os.SEEK_HOLE})
 PRIVILEGED: Final = 0o6000
@@ -28,6 +30,11 @@ MAX_COPY: Final = 1 << 30
 
 class FileOperations(LockOperations):
     """Synchronous; any may raise FsError (its errno is the answer) or StoreError (EIO)."""
+
+    def __init__(self, vfs: Vfs, options: MountOptions, internal: Internal | None = None, *, root: int = 1) -> None:
+        super().__init__(vfs, options, internal, root=root)
+        self._written: set[int] = set()
+        """Handles through which the file has lost its capability already, where there can be one."""
 
     def open(self, who: Caller, ino: int, flags: int) -> OpenReply:
         """Open a file with the flags of open(2); O_TRUNC is heeded here, in the same request."""
@@ -47,6 +54,8 @@ class FileOperations(LockOperations):
         if self.options.read_only:
             raise ReadOnly("the mount is read-only")
         ino, attr, fh = self.vfs.create(who, parent, name, mode & 0o7777, flags)
+        if self._xattrs and not attr.length:
+            self._written.add(fh)
         return self.entry(ino, attr, parent), self._opened(fh, ino, attr, flags)
 
     def read(self, who: Caller, ino: int, fh: int, offset: int, size: int) -> Buffer:
@@ -69,6 +78,9 @@ class FileOperations(LockOperations):
             return self.internal.write(who, fh, bytes(data))
         if kill_privileges:
             self._lose_privileges(self._node(ino), fh)
+        if self._xattrs and fh not in self._written:
+            self._written.add(fh)
+            self._drop_capability(self._node(ino))
         return self.vfs.write(fh, offset, data)
 
     def flush(self, who: Caller, ino: int, fh: int, owner: int) -> None:
@@ -93,6 +105,7 @@ class FileOperations(LockOperations):
             if unlock:
                 self.drop_flock(ino, owner)
         finally:
+            self._written.discard(fh)
             if self.passthrough is not None:
                 self.passthrough.released(ino)
             self.vfs.release(fh)

@@ -187,6 +187,7 @@ def module_mount(request: pytest.FixtureRequest) -> Iterator[Mount]:
     need_fuse(transport)
     with tempfile.TemporaryDirectory(prefix="fscore-mount-") as name:
         place = Path(name)
+        place.chmod(0o755)  # others come, too
         url = fresh_volume(engine, place, request)
         mount = Mount(url, place / "at", transport, "--enable-xattr", "--allow-other")
         mount.start()

@@ -337,3 +337,55 @@ def test_fcntl_flags_stay(mounted: Mounted) -> None:
         file.seek(0)
         file.write(b"+second")
     assert (mounted.path / "a").read_bytes() == b"first+second"
+
+
+def append(path: Path, data: bytes) -> None:
+    """Write at the end."""
+    with path.open("ab") as file:
+        file.write(data)
+
+
+def test_capabilities_go_with_a_write(whole: Mounted) -> None:
+    path = whole.path / "program"
+    capability = bytes.fromhex("0100000200040000000000000000000000000000")
+    for change in (
+        lambda: append(path, b"x"),
+        lambda: os.truncate(path, 1),
+        lambda: os.chown(path, 5, 5),
+    ):
+        path.write_bytes(b"12345")
+        os.setxattr(path, "security.capability", capability)
+        assert os.getxattr(path, "security.capability") == capability
+        change()
+        with refused(errno.ENODATA):
+            os.getxattr(path, "security.capability")
+
+
+def test_setuid_goes_when_somebody_else_writes(mounted: Mounted) -> None:
+    path = mounted.path / "program"
+    path.write_bytes(b"12345")
+    path.chmod(0o6777)
+    mounted.path.chmod(0o777)
+    write = f"import os; os.setgid(7); os.setuid(7); fd = os.open({str(path)!r}, os.O_WRONLY); os.write(fd, b'x')"
+    subprocess.run([sys.executable, "-c", write], check=True)
+    assert path.stat().st_mode & 0o7777 == 0o777
+
+
+def test_extended_attributes(mounted: Mounted) -> None:
+    path = mounted.path / "f"
+    path.touch()
+    os.setxattr(path, "user.colour", b"blue")
+    os.setxattr(path, "user.empty", b"")
+    assert os.getxattr(path, "user.colour") == b"blue"
+    assert sorted(os.listxattr(path)) == ["user.colour", "user.empty"]
+    with refused(errno.EEXIST):
+        os.setxattr(path, "user.colour", b"red", os.XATTR_CREATE)
+    with refused(errno.ENODATA):
+        os.setxattr(path, "user.other", b"red", os.XATTR_REPLACE)
+    os.setxattr(path, "user.colour", b"r" * 60_000, os.XATTR_REPLACE)
+    assert os.getxattr(path, "user.colour") == b"r" * 60_000
+    assert _libc.getxattr(os.fsencode(path), b"user.colour", ctypes.create_string_buffer(10), 10) == -1
+    assert ctypes.get_errno() == errno.ERANGE
+    os.removexattr(path, "user.colour")
+    with refused(errno.ENODATA):
+        os.removexattr(path, "user.colour")
