@@ -261,13 +261,19 @@ class Commands:
 
     def _slices(self, ino: int, length: int) -> Iterator[Document]:
         for index, piece in self._pieces(ino, length):
-            yield {"ChunkIndex": index, "Id": piece.id, "Size": piece.size, "Off": piece.off, "Len": piece.length}
+            yield {
+                "ChunkIndex": index,
+                "Id": piece.id,
+                "Size": piece.size or piece.length,
+                "Off": piece.off,
+                "Len": piece.length,
+            }
 
     def _objects(self, ino: int, length: int) -> Iterator[Document]:
         setting = self._meta.setting
         for index, piece in self._pieces(ino, length):
             if not piece.id:
-                yield {"ChunkIndex": index, "Key": "", "Size": piece.size, "Off": piece.off, "Len": piece.length}
+                yield {"ChunkIndex": index, "Key": "", "Size": piece.length, "Off": piece.off, "Len": piece.length}
                 continue
             for block, pos, part in by_block(piece.off, piece.length, setting.block_size):
                 size = block_length(piece.size, block, setting.block_size)

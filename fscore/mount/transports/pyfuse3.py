@@ -21,7 +21,7 @@ from fscore.domain.errors import SettingError
 from fscore.mount.mounts import detach, words
 from fscore.mount.operations import Operations
 from fscore.mount.options import MountOptions
-from fscore.mount.transports.pyfuse3_requests import Requests
+from fscore.mount.transports.pyfuse3_requests import Requests, unless_unknown
 from fscore.mount.watched import watched
 from fscore.runtime import log
 from fscore.runtime.threads import Pool
@@ -120,19 +120,12 @@ class Notices:
 
     def _tell(self, notice: Callable[[], None]) -> None:
         if not self._closed:
-            self._pool.submit(_unless_unknown, notice)
+            self._pool.submit(unless_unknown, notice)
 
 
 def _terminate() -> None:
     if pyfuse3.trio_token is not None:
         pyfuse3.terminate()
-
-
-def _unless_unknown(notice: Callable[[], None]) -> None:
-    try:
-        notice()
-    except OSError as error:
-        logger.debug("the kernel does not know what it should forget: %s", error)
 
 
 def _quietly(mount: Callable[[], None], mountpoint: Path) -> None:

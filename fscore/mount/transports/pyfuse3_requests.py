@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
+import msgspec
 import pyfuse3
 import trio
 
@@ -14,13 +15,18 @@ from fscore.domain.caller import Caller
 from fscore.meta.ops.change import NOW
 from fscore.mount.api import AttrReply, AttrRequest, Callers, EntryReply, OpenReply
 from fscore.mount.operations import Operations
+from fscore.mount.operations_files import PRIVILEGED
 from fscore.mount.options import MountOptions
+from fscore.runtime import log
 from fscore.runtime.buffer import Buffer
+from fscore.vfs.internal import FIRST_HANDLE
 
 T = TypeVar("T")
 
 FIRST_BATCH: Final = 32
 _DOTS: Final = frozenset({b".", b".."})
+
+logger = log.get(__name__)
 
 
 class Requests(pyfuse3.Operations):
@@ -61,23 +67,20 @@ class Requests(pyfuse3.Operations):
     ) -> pyfuse3.EntryAttributes:
         """Change attributes."""
         who = self._who(ctx)
-        atime = attr.st_atime_ns if fields.update_atime else None
-        mtime = attr.st_mtime_ns if fields.update_mtime else None
-        if atime is not None and mtime is not None and who.uid and self._kernel_checks:
-            # pyfuse3 does not say "now"; but the kernel lets nobody but the owner through with any other time.
-            found = await self._ask(who, self.ops.getattr, inode, None, peek=self.ops.peek_getattr)
-            if found.attr.uid != who.uid:
-                atime = mtime = NOW
         request = AttrRequest(
             mode=attr.st_mode & 0o7777 if fields.update_mode else None,
             uid=attr.st_uid if fields.update_uid else None,
             gid=attr.st_gid if fields.update_gid else None,
             size=attr.st_size if fields.update_size else None,
-            atime_ns=atime,
-            mtime_ns=mtime,
+            atime_ns=attr.st_atime_ns if fields.update_atime else None,
+            mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
             fh=fh,
             kill_privileges=bool(who.uid) and fields.update_size,
         )
+        if self._kernel_checks and who.uid and (fields.update_mode or (fields.update_atime and fields.update_mtime)):
+            found = await self._ask(who, self.ops.getattr, inode, None, peek=self.ops.peek_getattr)
+            if found.attr.uid != who.uid:
+                who, request = _let_through(who, request, found.attr)
         return _attr(await self._ask(who, self.ops.setattr, inode, request))
 
     async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
@@ -181,8 +184,14 @@ class Requests(pyfuse3.Operations):
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         """Take bytes. Who is not root takes setuid and setgid from a file by writing to it."""
         who, ino = self._opener(fh)
-        write = partial(self.ops.write, kill_privileges=bool(who.uid))
-        return await self._ask(who, write, ino, fh, off, buf)
+        return await self._ask(who, self._write_as if who.uid else self.ops.write, ino, fh, off, buf)
+
+    def _write_as(self, who: Caller, ino: int, fh: int, offset: int, data: bytes) -> int:
+        lost = fh < FIRST_HANDLE and self.ops.vfs.attr_of(fh).mode & PRIVILEGED
+        count = self.ops.write(who, ino, fh, offset, data, kill_privileges=True)
+        if lost:  # the kernel goes on with the mode it knows; of attributes alone it can be told within a write
+            unless_unknown(partial(pyfuse3.invalidate_inode, ino, attr_only=True))
+        return count
 
     async def flush(self, fh: int) -> None:
         """A descriptor was closed."""
@@ -280,6 +289,19 @@ class _Listing:
         self.batch = FIRST_BATCH
 
 
+def _let_through(who: Caller, request: AttrRequest, attr: Attr) -> tuple[Caller, AttrRequest]:
+    """What the kernel means by a change for which only the owner could ask, when it is not the owner who asks.
+
+    Times are "now", which pyfuse3 does not tell apart. A mode that loses setuid or setgid is the kernel taking them
+    from a file that somebody else writes to.
+    """
+    if request.atime_ns is not None and request.mtime_ns is not None:
+        request = msgspec.structs.replace(request, atime_ns=NOW, mtime_ns=NOW)
+    if request.mode is not None and request.mode == attr.mode & ~PRIVILEGED | request.mode & PRIVILEGED & attr.mode:
+        who = Caller.root()
+    return who, request
+
+
 def _entry(found: EntryReply) -> pyfuse3.EntryAttributes:
     reply = _filled(found.ino, found.attr)
     reply.entry_timeout, reply.attr_timeout = found.entry_ttl_s, found.attr_ttl_s
@@ -299,3 +321,11 @@ def _filled(ino: int, attr: Attr) -> pyfuse3.EntryAttributes:
     reply.st_size, reply.st_blocks = attr.length, (attr.length + 511) // 512
     reply.st_atime_ns, reply.st_mtime_ns, reply.st_ctime_ns = attr.atime_ns, attr.mtime_ns, attr.ctime_ns
     return reply
+
+
+def unless_unknown(notice: Callable[[], None]) -> None:
+    """Tell the kernel; that it does not know the node any more is as good."""
+    try:
+        notice()
+    except OSError as error:
+        logger.debug("the kernel does not know what it should forget: %s", error)
