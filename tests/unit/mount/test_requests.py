@@ -79,7 +79,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "READDIRPLUS": ("readdirplus", 2, 1, 0),
     "READDIR": ("readdir", 2, 1, 2),
     "RELEASEDIR": ("releasedir", 2, 1),
-    "STATFS": ("statfs",),
+    "STATFS": ("statfs", 2),
     "UNLINK": ("unlink", 2, b"moved"),
     "FORGET": ("forget", 4, 1),
     "SETATTR0": ("setattr", 3, AttrRequest(size=5, fh=1)),
