@@ -73,10 +73,10 @@ def digest_of(read: Any, length: int) -> str:
     return found.hexdigest()
 
 
-def take(url: str) -> Picture:
-    """The picture of the volume at `url`, which nobody is writing."""
+def take(url: str, skip: frozenset[bytes] = frozenset()) -> Picture:
+    """The picture of the volume at `url`, which nobody is writing; the bytes of some paths are not looked at."""
     with fscore.open_volume(url, read_only=True, background=False) as volume:
-        return _Painter(volume).paint()
+        return _Painter(volume, skip).paint()
 
 
 def through(mount: bytes, path: bytes, like: Seen) -> Seen:
@@ -100,8 +100,9 @@ def through(mount: bytes, path: bytes, like: Seen) -> Seen:
 
 
 class _Painter:
-    def __init__(self, volume: Volume) -> None:
+    def __init__(self, volume: Volume, skip: frozenset[bytes]) -> None:
         self.volume = volume
+        self.skip = skip
         self.engine: MetaEngine = volume.meta.engine
         self.stored = dict(self.engine.scan_dir_stats())
         self.hours = 0
@@ -132,7 +133,7 @@ class _Painter:
                     paths[entry.ino] = inner
                     self._walk(inner, entry.ino, entry.attr, paths)
                 else:
-                    self.result.nodes[inner] = self._see(entry.ino, entry.attr)
+                    self.result.nodes[inner] = self._see(entry.ino, entry.attr, whole=inner not in self.skip)
         self.result.counted[path] = DirStat(length, space, inodes)
 
     def _trash(self, paths: dict[int, bytes]) -> None:
@@ -148,11 +149,11 @@ class _Painter:
                         name = rest.partition(b"-")[2][:200]  # the end may be cut, sooner where numbers are longer
                         self.result.trash[place, name, self._see(entry.ino, entry.attr)] += 1
 
-    def _see(self, ino: int, attr: Attr) -> Seen:
+    def _see(self, ino: int, attr: Attr, *, whole: bool = True) -> Seen:
         with self.engine.view() as view:
             target = view.symlink(ino) if attr.kind == Kind.SYMLINK else None
             xattrs = tuple(sorted(view.xattrs(ino).items()))
-        digest = self._digest(ino, attr.length) if attr.kind == Kind.FILE else ""
+        digest = self._digest(ino, attr.length) if attr.kind == Kind.FILE and whole else ""
         return Seen(
             attr.kind, attr.mode, attr.uid, attr.gid, attr.nlink, attr.length, attr.rdev, attr.flags,
             attr.parent == 0, target, xattrs, digest,
