@@ -43,7 +43,9 @@ CONTENTS = st.builds(
     st.one_of(st.integers(0, 60), st.sampled_from([BLOCK, BLOCK + 1, 3 * BLOCK])),
 )
 
-ACTS = st.tuples(st.sampled_from(["write", "write", "write", "read", "read", "cut", "flush"]), OFFSETS, CONTENTS)
+ACTS = st.tuples(
+    st.sampled_from(["write", "write", "write", "read", "read", "cut", "flush", "punch"]), OFFSETS, CONTENTS
+)
 
 
 class Node:
@@ -56,6 +58,11 @@ class Node:
         if part:
             grown = self.content + bytes(max(0, offset - len(self.content)))
             self.content = grown[:offset] + part + grown[offset + len(part) :]
+
+    def punch(self, offset: int, length: int) -> None:
+        end = min(offset + length, len(self.content))
+        if offset < end:
+            self.content = self.content[:offset] + bytes(end - offset) + self.content[end:]
 
     def truncate(self, length: int) -> None:
         self.content = self.content[:length] + bytes(max(0, length - len(self.content)))
@@ -165,6 +172,10 @@ class FilesMachine(RuleBasedStateMachine):
             elif verb == "cut":
                 file.truncate(offset)
                 node.truncate(offset)
+            elif verb == "punch":
+                if part:
+                    self.clients[0].vfs.fallocate(file._fh, 3, offset, len(part))
+                node.punch(offset, len(part))
             else:
                 file.flush()
             assert file.size == len(node.content)
@@ -290,6 +301,13 @@ class FilesMachine(RuleBasedStateMachine):
             self.tree[goal].write(doff, part)
 
         self._both(client, expected, lambda fs: fs.copy_range(source, soff, goal, doff, length))
+
+    @rule(client=CLIENTS, path=PATHS)
+    def compact(self, client: int, path: str) -> None:
+        """Make one slice of many; nobody sees it, not even who has the file open."""
+        fs = self._files(client)
+        if path in self.tree:
+            self.clients[client].vfs.compact(fs.stat(path).ino, 0)
 
     @rule(client=CLIENTS)
     def collect(self, client: int) -> None:
