@@ -59,9 +59,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     free_space_ratio: float = 0.1
     memory_cache: int = 256 << 20
     buffer_size: int = 64 << 20
-    read_ahead: int = 32 << 20
+    read_ahead: int = 64 << 20
     upload_threads: int = 8
-    fetch_threads: int = 8
+    fetch_threads: int = 16
     upload_limit: int = 0
     download_limit: int = 0
     attempts: int = 14
@@ -363,7 +363,7 @@ def _caches(setting: Setting, options: Options, clock: Clock, metrics: Metrics) 
     disk = DiskCache(
         directory, setting.uuid, limit=options.cache_size, free_ratio=options.free_space_ratio, metrics=metrics
     )
-    tiers = Tiers(memory, disk)
+    tiers = Tiers(memory, disk, metrics=metrics)
     if options.whole == "off" or (options.whole == "auto" and setting.encrypt_key):
         return tiers, None
     return tiers, WholeCache(disk.home, disk.shelf, threads=options.fetch_threads, clock=clock, metrics=metrics)

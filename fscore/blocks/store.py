@@ -278,10 +278,10 @@ class BlockStore:
                 self._trails.popitem(last=False)
         return not self._flights.flying(key)
 
-    def _fetch(self, key: str, whole: int) -> bytes:
-        return self._flights.do(key, lambda: self._load(key, whole))
+    def _fetch(self, key: str, whole: int, *, wait: bool = False) -> bytes:
+        return self._flights.do(key, partial(self._load, key, whole, wait=wait))
 
-    def _load(self, key: str, whole: int, *, keep: bool = True) -> bytes:
+    def _load(self, key: str, whole: int, *, keep: bool = True, wait: bool = False) -> bytes:
         found = self.cache.get(key, 0, whole) if self.cache.contains(key) else None
         if found is not None:  # another flight landed since the caller looked
             return found
@@ -293,7 +293,7 @@ class BlockStore:
                 raise self._corrupt(key, str(error)) from error
         self.metrics.add("blocks.fetch.bytes", whole)
         if keep:
-            self.cache.put(key, block)
+            self.cache.put(key, block, wait=wait)
         return block
 
     def _corrupt(self, key: str, why: str) -> CorruptError:
@@ -322,7 +322,7 @@ class BlockStore:
         if self.cache.contains(key):
             return length, "cached"
         try:
-            self._fetch(key, length)
+            self._fetch(key, length, wait=True)
         except (FsError, StoreError) as error:
             logger.warning("warm-up of %s: %s", key, error)
             return length, "failed"

@@ -30,8 +30,11 @@ class BlockCache(Protocol):
         """As get, from what can be read without waiting for a disk or a peer; the caller only looks at the bytes."""
         ...
 
-    def put(self, key: str, data: Buffer) -> None:
-        """Keep a whole block, if there is room. `data` may be kept as it is when it is `bytes`."""
+    def put(self, key: str, data: Buffer, *, wait: bool = False) -> None:
+        """Keep a whole block, if there is room. `data` may be kept as it is when it is `bytes`.
+
+        A disk that does not keep up holds nobody up: the block is not kept then, unless `wait` says that it shall be.
+        """
         ...
 
     def keeps(self, size: int) -> bool:
@@ -72,7 +75,7 @@ class NoCache:
         """Nothing."""
         return None
 
-    def put(self, key: str, data: Buffer) -> None:
+    def put(self, key: str, data: Buffer, *, wait: bool = False) -> None:
         """Not kept."""
 
     def keeps(self, size: int) -> bool:

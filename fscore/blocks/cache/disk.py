@@ -105,7 +105,7 @@ class DiskCache:
         self._metrics.add("cache.disk.peek.bytes", length)
         return data
 
-    def put(self, key: str, data: Buffer) -> None:
+    def put(self, key: str, data: Buffer, *, wait: bool = False) -> None:
         """Write a block beside and rename it into place; what goes wrong is counted, never raised."""
         view = as_view(data)
         if len(view) != _size_of(key) or not self.keeps(len(view)) or not self.shelf.room(len(view)):

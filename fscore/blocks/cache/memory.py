@@ -46,7 +46,7 @@ class MemoryCache:
             return None
         return memoryview(block)[off : off + length]
 
-    def put(self, key: str, data: Buffer) -> None:
+    def put(self, key: str, data: Buffer, *, wait: bool = False) -> None:
         """Keep a block; `bytes` are kept as they are, anything else is copied."""
         if not self.keeps(len(data)):
             return

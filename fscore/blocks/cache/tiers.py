@@ -16,16 +16,19 @@ from fscore.runtime.threads import Pool
 
 DEFAULT_CACHE: Final = 100 << 30
 DEFAULT_MEMORY: Final = 128 << 20
-_BEHIND: Final = 64 << 20  # bytes that may wait to be written; above, the caller writes its own
+_BEHIND: Final = 128 << 20  # bytes that may wait to be written; above, a block is not kept on the disk
 
 
 class Tiers:
     """A small fast cache over a large slow one."""
 
-    def __init__(self, memory: BlockCache, disk: BlockCache, *, behind: int = _BEHIND) -> None:
+    def __init__(
+        self, memory: BlockCache, disk: BlockCache, *, behind: int = _BEHIND, metrics: Metrics | None = None
+    ) -> None:
         self._memory = memory
         self._disk = disk
         self._behind = behind
+        self._metrics = metrics or Metrics()
         self._pool = Pool("cache-write", 2)
         self._lock = threading.Lock()
         self._waiting: dict[str, bytes] = {}
@@ -67,8 +70,8 @@ class Tiers:
             found = memoryview(block)[off : off + length] if off + length <= len(block) else None
         return found
 
-    def put(self, key: str, data: Buffer) -> None:
-        """In memory now, on the disk soon; the caller writes itself when too much waits already."""
+    def put(self, key: str, data: Buffer, *, wait: bool = False) -> None:
+        """In memory now, on the disk soon; in memory alone when too much waits for the disk already."""
         block = bytes(data)
         self._memory.put(key, block)
         with self._lock:
@@ -79,7 +82,10 @@ class Tiers:
                 self._waiting[key] = block
                 self._waiting_bytes += len(block)
         if not room:
-            self._disk.put(key, block)
+            if wait:
+                self._disk.put(key, block)
+            else:
+                self._metrics.add("cache.disk.skipped")
             return
         write = self._pool.submit(self._write, key, block)
         with self._lock:
@@ -150,4 +156,5 @@ def open_cache(
     if not cache_dir or not cache_size:
         return memory
     folder = str(Path(cache_dir).expanduser().absolute())
-    return Tiers(memory, DiskCache(folder, uuid, limit=cache_size, free_ratio=free_space_ratio, metrics=counted))
+    disk = DiskCache(folder, uuid, limit=cache_size, free_ratio=free_space_ratio, metrics=counted)
+    return Tiers(memory, disk, metrics=counted)

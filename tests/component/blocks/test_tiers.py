@@ -14,6 +14,7 @@ from fscore.blocks.cache.disk import DiskCache
 from fscore.blocks.cache.memory import MemoryCache
 from fscore.blocks.cache.tiers import Tiers, open_cache
 from fscore.runtime.buffer import Buffer
+from fscore.runtime.metrics import Metrics
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 
@@ -26,10 +27,10 @@ class SlowDisk(DiskCache):
         self.gate = threading.Event()
         self.writers: list[str] = []
 
-    def put(self, key: str, data: Buffer) -> None:
+    def put(self, key: str, data: Buffer, *, wait: bool = False) -> None:
         self.writers.append(threading.current_thread().name)
         assert self.gate.wait(10)
-        super().put(key, data)
+        super().put(key, data, wait=wait)
 
 
 @pytest.fixture
@@ -61,11 +62,11 @@ def test_a_block_is_readable_while_it_waits_for_the_disk(disk: SlowDisk) -> None
     tiers.close()
 
 
-def test_the_caller_writes_when_too_much_waits(disk: SlowDisk) -> None:
+def test_who_insists_writes_himself_when_too_much_waits(disk: SlowDisk) -> None:
     tiers = Tiers(NoCache(), disk, behind=2500)
     for number in (1, 2):
         tiers.put(*block(number))
-    thread = threading.Thread(target=lambda: tiers.put(*block(3)), name="the-caller")
+    thread = threading.Thread(target=lambda: tiers.put(*block(3), wait=True), name="the-caller")
     thread.start()
     thread.join(0.05)
     assert thread.is_alive()
@@ -74,6 +75,22 @@ def test_the_caller_writes_when_too_much_waits(disk: SlowDisk) -> None:
     tiers.flush()
     assert "the-caller" in disk.writers
     assert all(disk.contains(block(number)[0]) for number in (1, 2, 3))
+    tiers.close()
+
+
+def test_a_disk_that_does_not_keep_up_holds_nobody_up(disk: SlowDisk) -> None:
+    metrics = Metrics()
+    tiers = Tiers(MemoryCache(1 << 20), disk, behind=2500, metrics=metrics)
+    for number in (1, 2, 3):
+        tiers.put(*block(number))
+    assert metrics.get("cache.disk.skipped") == 1
+    assert tiers.get(block(3)[0], 0, 1000) == block(3)[1], "memory has it"
+    disk.gate.set()
+    tiers.flush()
+    assert [disk.contains(block(number)[0]) for number in (1, 2, 3)] == [True, True, False]
+    tiers.put(*block(3))
+    tiers.flush()
+    assert disk.contains(block(3)[0])
     tiers.close()
 
 

@@ -1,6 +1,7 @@
 """A whole file while it fills: sparse, with a map of the cells that are there. Readers read through it meanwhile.
 
-Rule 1  a cell is loaded by one thread, whole; its sum is taken from the loaded bytes before they are written.
+Rule 1  a cell is loaded by one thread, whole; its sum is taken from the loaded bytes before they are written. They are
+        written behind the reader's back, and given up when too much waits for the disk: the cell is loaded again then.
 Rule 2  what cannot be loaded or written ends the assembly, never the reader: he gets the error of the load, which the
         block path tries again with patience, and a full disk costs him nothing.
 Rule 3  the bytes are on the disk before the file gets its name, and the record, without which nobody believes the name,
@@ -12,6 +13,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from typing import Final
 
@@ -30,6 +32,9 @@ Load = Callable[[int, int, int, memoryview], None]
 """(slice id, its size, offset, buffer): fills the buffer with checked bytes of a slice."""
 
 Finish = Callable[[Record], None]
+
+BEHIND: Final = 32
+"""Cells that may wait to be written."""
 
 logger = log.get(__name__)
 
@@ -53,7 +58,10 @@ class Assembly:
         self._sums = [0] * self._count
         self._left = self._count
         self._queued: set[int] = set()
+        self._writing: set[int] = set()
         self._lock = threading.Lock()
+        self._waiting: dict[int, bytearray] = {}
+        self._writes: set[Future[None]] = set()
         self._flights: SingleFlight[bytearray] = SingleFlight()
         os.ftruncate(fd, layout.length)
 
@@ -64,8 +72,8 @@ class Assembly:
 
     @property
     def filled(self) -> int:
-        """Bytes that are there."""
-        return min(self.layout.length, (self._count - self._left) * CELL)
+        """Bytes that are there, or about to be."""
+        return min(self.layout.length, (self._count - self._left + len(self._waiting)) * CELL)
 
     def read(self, offset: int, length: int) -> bytes:
         """As read_into, into bytes of their own."""
@@ -84,12 +92,15 @@ class Assembly:
             if self._there[cell]:
                 fill(self.fd, lo, target)
             else:
-                data = self.fill(cell)
+                data = self._waiting.get(cell) or self.fill(cell)
                 target[:] = memoryview(data)[lo - cell * CELL : hi - cell * CELL]
 
     def peek(self, offset: int, length: int) -> Buffer | None:
-        """Bytes of a range whose cells are there and in the page cache."""
+        """Bytes of a range whose cells are there and in the page cache, or of one that waits to be written."""
         cell, last = offset // CELL, (offset + length - 1) // CELL
+        data = self._waiting.get(cell) if cell == last else None
+        if data is not None:
+            return memoryview(data)[offset - cell * CELL : offset - cell * CELL + length]
         while cell <= last:
             if not self._there[cell]:
                 return None
@@ -101,7 +112,7 @@ class Assembly:
         end = min(offset + length, self.layout.length)
         for cell in range(offset // CELL, cells(end)):
             with self._lock:
-                if self._there[cell] or cell in self._queued or self.failed:
+                if self._there[cell] or cell in self._queued or cell in self._waiting or self.failed:
                     continue
                 self._queued.add(cell)
             with suppress(RuntimeError):  # closed meanwhile
@@ -114,8 +125,12 @@ class Assembly:
     def fill_all(self) -> None:
         """Fill what is missing, in parallel; returns when all is there. Raises the first error."""
         missing = [cell for cell in range(self._count) if not self._there[cell]]
-        for _ in self._pool.map_bounded(self.fill, missing):
+        for _ in self._pool.map_bounded(self._fill_and_wait, missing):
             pass
+
+    def flush(self) -> None:
+        """Wait until what was loaded is written, or given up."""
+        wait(list(self._writes))
 
     def record(self, look: Look) -> Record:
         """The proof of the file, once it is whole."""
@@ -132,7 +147,7 @@ class Assembly:
 
     def _fill_queued(self, cell: int) -> None:
         try:
-            if not self.failed and not self._there[cell]:
+            if not self.failed and not self._there[cell] and cell not in self._waiting:
                 self.fill(cell)
         except (FsError, StoreError) as error:
             logger.debug("cell %d of %s: %s", cell, self.layout.key, error)
@@ -140,7 +155,14 @@ class Assembly:
             with self._lock:
                 self._queued.discard(cell)
 
+    def _fill_and_wait(self, cell: int) -> None:
+        data = self._flights.do(cell, lambda: self._fill(cell))
+        self._keep(cell, data)
+
     def _fill(self, cell: int) -> bytearray:
+        data = self._waiting.get(cell)
+        if data is not None:
+            return data
         start = cell * CELL
         data = bytearray(min(CELL, self.layout.length - start))
         view = memoryview(data)
@@ -153,25 +175,37 @@ class Assembly:
         except (FsError, StoreError) as error:
             self.fail(str(error))
             raise
-        self._keep(cell, start, view)
+        with self._lock, suppress(RuntimeError):  # closed meanwhile
+            if len(self._waiting) < BEHIND and not self.failed:
+                write = self._pool.submit(self._keep, cell, data)
+                self._writes.add(write)
+                self._waiting[cell] = data  # after it can be waited for
+                write.add_done_callback(self._writes.discard)
         return data
 
-    def _keep(self, cell: int, start: int, view: memoryview) -> None:
+    def _keep(self, cell: int, data: bytearray) -> None:
+        """Write a cell, once."""
+        with self._lock:
+            if self._there[cell] or self.failed or cell in self._writing:
+                if self.failed:
+                    self._waiting.clear()
+                return
+            self._writing.add(cell)
+        view, start, done = memoryview(data), cell * CELL, 0
         value = crc32c(view)
         try:
-            done = 0
             while done < len(view):
                 done += os.pwrite(self.fd, view[done:], start + done)
         except OSError as error:
             self.fail(str(error))
-            return
         with self._lock:
-            if self._there[cell] or self.failed:
-                return
-            self._sums[cell] = value
-            self._there[cell] = 1
-            self._left -= 1
-            last = self._left == 0
+            self._writing.discard(cell)
+            if not self.failed:
+                self._sums[cell] = value
+                self._there[cell] = 1
+                self._left -= 1
+            self._waiting.pop(cell, None)
+            last = self._left == 0 and not self.failed
         if last:
             self._ended(self)
 

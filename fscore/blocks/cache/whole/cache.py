@@ -173,6 +173,10 @@ class WholeCache:
     def flush(self) -> None:
         """Wait until what is whole has its name, and what was to be checked is checked."""
         with self._lock:
+            live = list(self._live.values())
+        for assembly in live:
+            assembly.flush()
+        with self._lock:
             chores = list(self._chores)
         for chore in chores:
             chore.exception()
