@@ -20,6 +20,8 @@ from fscore.meta.service import MetaService
 
 ACL_FLOOR: Final = "1.2.0-A"
 """Clients from here on keep ACLs up (volume-format.md 1.4)."""
+TIER_FLOOR: Final = "1.4.0-A"
+LAST_TIER: Final = 3
 LOG_AGE_S: Final = 7200
 
 
@@ -40,14 +42,20 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
     access_key: str | None = None
     secret_key: str | None = None
     session_token: str | None = None
+    tier: int = 0
+    """The tier that the next two belong to."""
     storage_class: str | None = None
+    tag: str | None = None
     change_log: bool | None = None
     change_log_max_age: int | None = None
     change_log_max_lines: int | None = None
 
     def asked(self) -> dict[str, Any]:
         """Those that are not None."""
-        return {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
+        found = {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
+        if self.storage_class is None and self.tag is None:
+            del found["tier"]
+        return found
 
 
 class Changed(msgspec.Struct, frozen=True):
@@ -82,20 +90,19 @@ def change_setting(target: str, changes: Changes, *, sure: bool) -> Changed:
 
 def _applied(setting: Setting, asked: dict[str, Any]) -> Setting:
     plain = dict(asked)
-    storage_class = plain.pop("storage_class", None)
+    tier, kind, tag = plain.pop("tier", 0), plain.pop("storage_class", None), plain.pop("tag", None)
     hidden = {name: plain.pop(name) for name in SECRETS if name in plain}
     new = replace(setting, **plain)
-    if storage_class is not None:
-        tiers = dict(new.tiers or {})
-        tiers["0"] = {"ID": 0, "Tag": "", **tiers.get("0", {}), "StorageClass": storage_class}
-        new = replace(new, tiers=tiers)
+    if kind is not None or tag is not None:
+        new = _with_tier(new, tier, kind, tag)
     if hidden:
         open_ = replace(new.with_plain_secrets(), **hidden)
         new = open_.with_wrapped_secrets(lambda: secrets.token_bytes(NONCE))
     if setting.enable_acl and not new.enable_acl:
         raise SettingError("ACLs cannot be turned off again: files have them")
-    if new.enable_acl and _below(new.min_client_version, ACL_FLOOR):
-        new = replace(new, min_client_version=ACL_FLOOR)
+    for used, floor in ((new.enable_acl, ACL_FLOOR), (len(new.tiers or ()) > 1, TIER_FLOOR)):
+        if used and _below(new.min_client_version, floor):
+            new = replace(new, min_client_version=floor)
     if new.change_log and not setting.change_log and "change_log_max_age" not in plain:
         new = replace(new, change_log_max_age=LOG_AGE_S)
     for name in ("min_client_version", "max_client_version"):
@@ -104,6 +111,22 @@ def _applied(setting: Setting, asked: dict[str, Any]) -> Setting:
     if _below(new.min_client_version, setting.min_client_version):
         raise SettingError(f"the volume needs clients from {setting.min_client_version}: that cannot be lowered")
     return new
+
+
+def _with_tier(setting: Setting, number: int, kind: str | None, tag: str | None) -> Setting:
+    """With another storage class or tag for the objects of a tier."""
+    if not 0 <= number <= LAST_TIER:
+        raise SettingError(f"there are tiers 0 to {LAST_TIER}, not {number}")
+    if tag and not tag.partition("=")[2]:
+        raise SettingError(f"a tag is key=value, not {tag!r}")
+    old = setting.tier(number) if number in setting.tier_numbers else ("", "")
+    tiers = dict(setting.tiers or {"0": {"ID": 0, "StorageClass": setting.storage_class, "Tag": ""}})
+    tiers[str(number)] = {
+        "ID": number,
+        "StorageClass": old[0] if kind is None else kind,
+        "Tag": old[1] if tag is None else tag,
+    }
+    return replace(setting, tiers=dict(sorted(tiers.items())))
 
 
 def _below(version: str, floor: str) -> bool:
@@ -122,6 +145,8 @@ def _warnings(meta: MetaService, old: Setting, new: Setting) -> list[str]:
         found.append(f"what lies in the trash for more than {new.trash_days} days is deleted for good")
     if new.enable_acl and not old.enable_acl:
         found.append("ACLs cannot be turned off again, and clients older than 1.2 are locked out")
+    if len(new.tiers or ()) > 1 and _below(old.min_client_version, TIER_FLOOR):
+        found.append("clients older than 1.4 know no tiers and are locked out")
     if old.dir_stats and not new.dir_stats and meta.quotas(QuotaKind.DIRECTORY):
         found.append("without statistics of directories their quotas hold nobody")
     if old.user_group_quota and not new.user_group_quota:

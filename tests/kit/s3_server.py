@@ -39,6 +39,12 @@ class S3Server:
         self._admin.create_bucket(Bucket=name)
         return f"{self.endpoint}/{name}"
 
+    def tags_of(self, bucket: str, key: str) -> dict[str, str]:
+        """Tags of an object, as the server tells them."""
+        name = bucket.rpartition("/")[2]
+        answer = self._admin.get_object_tagging(Bucket=name, Key=key)
+        return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
+
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:

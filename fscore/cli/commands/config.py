@@ -41,6 +41,8 @@ Newest: TypeAlias = Annotated[str | None, typer.Option(metavar="VERSION", help="
 Bucket: TypeAlias = Annotated[str | None, typer.Option(help="Where the blocks are.")]
 Secret: TypeAlias = Annotated[str | None, typer.Option(help="Of the object storage.")]
 StorageClass: TypeAlias = Annotated[str | None, typer.Option(help="Class of new objects, where no tier says another.")]
+Tier: TypeAlias = Annotated[int, typer.Option(min=0, max=3, help="Whose --storage-class and --tag are meant.")]
+Tag: TypeAlias = Annotated[str | None, typer.Option(metavar="KEY=VALUE", help="Tag of new objects.")]
 Log: TypeAlias = Annotated[
     bool | None, typer.Option("--changelog/--no-changelog", help="Log every change.", show_default=False)
 ]
@@ -67,7 +69,9 @@ def command(
     access_key: Secret = None,
     secret_key: Secret = None,
     session_token: Secret = None,
+    tier: Tier = 0,
     storage_class: StorageClass = None,
+    tag: Tag = None,
     changelog: Log = None,
     changelog_max_age: LogAge = None,
     changelog_max_lines: LogLines = None,
@@ -98,7 +102,9 @@ def command(
         access_key=access_key,
         secret_key=secret_key,
         session_token=session_token,
+        tier=tier,
         storage_class=storage_class,
+        tag=tag,
         change_log=changelog,
         change_log_max_age=None if changelog_max_age is None else seconds(changelog_max_age),
         change_log_max_lines=changelog_max_lines,

@@ -9,6 +9,7 @@ import pytest
 
 from fscore.domain.caller import Caller
 from fscore.domain.errors import NoSpace, OverQuota
+from fscore.meta.ops.change import AttrChange
 from fscore.meta.txn import MetaTxn
 from fscore.volume import open_volume
 from tests.kit.command import Fscore
@@ -113,6 +114,28 @@ def test_keys_of_a_newer_release_stay(fscore: Fscore, cli_volume: str) -> None:
     done = fscore("config", cli_volume, "--inodes", "5")
     assert "newer release" in done.err, "this client must not write it at all"
     assert fscore.json("config", cli_volume)["Partitions2"] == {"a": 1}
+
+
+def test_tiers_of_storage(fscore: Fscore, cli_volume: str) -> None:
+    assert "older than 1.4" in fscore.refused(2, "config", cli_volume, "--tier", "2", "--storage-class", "COLD")
+    fscore("config", cli_volume, "--tier", "2", "--storage-class", "COLD", "--tag", "team=ml", "--yes").ok()
+    fscore("config", cli_volume, "--storage-class", "WARM").ok()
+    setting = fscore.json("config", cli_volume)
+    assert setting["MinClientVersion"] == "1.4.0-A"
+    assert setting["Tiers"] == {
+        "0": {"ID": 0, "StorageClass": "WARM", "Tag": ""},
+        "2": {"ID": 2, "StorageClass": "COLD", "Tag": "team=ml"},
+    }
+    assert "key=value" in fscore.refused(2, "config", cli_volume, "--tag", "nonsense")
+    with open_volume(cli_volume) as volume:
+        volume.files.mkdir("/cold")
+        ino = volume.files.stat("/cold").ino
+        volume.meta.setattr(Caller.root(), ino, AttrChange(tier=2))
+        volume.files.write_bytes("/cold/f", b"x" * 5000)
+        volume.files.clone("/cold", "/copy")
+        volume.files.rename("/cold/f", "/f")
+        assert [volume.files.stat(path).attr.tier for path in ("/f", "/copy", "/copy/f")] == [2, 2, 2]
+        assert volume.files.read_bytes("/f") == b"x" * 5000
 
 
 @pytest.mark.parametrize(
