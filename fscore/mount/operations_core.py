@@ -54,13 +54,13 @@ class OperationsCore:
             above = self.meta.cached_node(parent)
             if above is not None and above.flags & 1:
                 ttl = DAY_S
-            return EntryReply(ino, attr, ttl, DAY_S)
+            return EntryReply(ino, self.vfs.overlaid(ino, attr), ttl, DAY_S)
         return EntryReply(ino, self.vfs.overlaid(ino, attr), ttl, options.attr_cache_s)
 
     def attr(self, ino: int, attr: Attr) -> AttrReply:
         """The reply for a node's attributes."""
         if attr.flags & 1:
-            return AttrReply(ino, attr, DAY_S)
+            return AttrReply(ino, self.vfs.overlaid(ino, attr), DAY_S)
         return AttrReply(ino, self.vfs.overlaid(ino, attr), self.options.attr_cache_s)
 
     def number(self, error: BaseException) -> int:

@@ -14,6 +14,7 @@ from fscore.mount.operations_core import OperationsCore
 KINDS: Final = {mode: kind for kind, mode in S_IFMT.items()}
 RENAME_FLAGS: Final = RenameFlag.NO_REPLACE | RenameFlag.EXCHANGE
 _NOWHERE: Final = Attr(Kind.FILE, 0)
+_DOTS: Final = frozenset({b".", b".."})
 
 
 class NameOperations(OperationsCore):
@@ -22,10 +23,10 @@ class NameOperations(OperationsCore):
     def lookup(self, who: Caller, parent: int, name: bytes) -> EntryReply:
         """The node of a name. One that is not there is NotFound, or inode 0 where the kernel shall remember that."""
         parent = self._node(parent)
-        if self.internal is not None and name.startswith(b"."):
-            found = self.internal.lookup(parent, name)
+        if name.startswith(b"."):
+            found = self._hidden(parent, name)
             if found is not None:
-                return EntryReply(*found, DAY_S, DAY_S)
+                return found
         try:
             ino, attr = self.meta.lookup(who, parent, name, sure=True)  # the kernel is
         except NotFound:
@@ -33,6 +34,14 @@ class NameOperations(OperationsCore):
                 return EntryReply(0, _NOWHERE, self.options.negative_entry_cache_s, 0.0)
             raise
         return self.entry(ino, attr, parent)
+
+    def _hidden(self, parent: int, name: bytes) -> EntryReply | None:
+        """What the mount itself knows: its own files, and where dots lead at its root (the kernel asks for NFS)."""
+        if name in _DOTS:
+            ino, attr = self.meta.lookup(Caller.root(), parent, name if parent != self._root else b".")
+            return self.entry(1 if ino == self._root else ino, attr, parent)
+        found = None if self.internal is None else self.internal.lookup(parent, name)
+        return None if found is None else EntryReply(*found, DAY_S, DAY_S)
 
     def peek_lookup(self, who: Caller, parent: int, name: bytes) -> EntryReply | None:
         """As lookup, without waiting."""

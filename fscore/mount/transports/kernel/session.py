@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +31,7 @@ from fscore.runtime.threads import Task
 FIRST_WORKERS: Final = 2
 PAGE: Final = 4096
 STOP_S: Final = 10.0
+CONNECTIONS: Final = Path("/sys/fs/fuse/connections")
 LEFT_S: Final = 0.5
 """For workers that are still blocked in a read when the connection could not be cut: the process's end frees them."""
 
@@ -82,6 +84,7 @@ class KernelMount:
         self._tasks: list[Task] = []
         self._free = 0
         self._ended = threading.Event()
+        self._finished = threading.Event()
         self.flags = Init(0)
         self._room = options.max_write + PAGE
         self._greet()
@@ -89,6 +92,8 @@ class KernelMount:
         operations.notifier = self._notifier = KernelNotifier(fd)
         if self.flags & Init.PASSTHROUGH:
             operations.offer_backing(BackingIoctls(fd))
+        mount = mount_at(canonical(mountpoint))
+        self._device = mount.device if mount is not None else ""
         with self._lock:
             for _ in range(FIRST_WORKERS):
                 self._hire()
@@ -108,6 +113,7 @@ class KernelMount:
                 self._unmount(target)
             if not self._ended.wait(STOP_S):
                 self._abort()
+                self._ended.wait(LEFT_S)
         self._finish()
 
     def busy(self) -> None:
@@ -204,14 +210,23 @@ class KernelMount:
             unmount(target, lazy=True, force=True)
 
     def _abort(self) -> None:
-        """Cut the connection, where the control filesystem is there: readers return, programs get ENOTCONN."""
+        """Cut the connection, where the control filesystem is there: workers return, programs get ENOTCONN."""
         _log.error("%s does not end by itself: its connection is cut", self.mountpoint)
+        with suppress(OSError):
+            (CONNECTIONS / self._device.rpartition(":")[2] / "abort").write_text("1")
 
     def _finish(self) -> None:
         with self._lock:
             tasks, self._tasks = self._tasks, []
         if not tasks:
+            self._finished.wait(STOP_S)
             return
+        try:
+            self._close(tasks)
+        finally:
+            self._finished.set()
+
+    def _close(self, tasks: list[Task]) -> None:
         patience = time.monotonic() + (STOP_S if self._ended.is_set() else LEFT_S)
         left = [task for task in tasks if not task.join(max(0.0, patience - time.monotonic()))]
         self._waiters.close()

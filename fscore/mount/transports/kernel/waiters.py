@@ -28,6 +28,8 @@ class LockWaiters:
         self._longest_s = longest_s
         self._news = threading.Condition()
         self._attempts: dict[int, Callable[[], None]] = {}
+        self._trying = 0
+        self._given_up: set[int] = set()
         self._due: list[tuple[float, int, float]] = []
         self._early: deque[int] = deque(maxlen=EARLY)
         self._closed = False
@@ -48,6 +50,9 @@ class LockWaiters:
     def interrupt(self, unique: int) -> None:
         """The program was signalled."""
         with self._news:
+            if unique == self._trying:
+                self._given_up.add(unique)  # the attempt that runs decides: a lock that it gets is told, and not lost
+                return
             if self._attempts.pop(unique, None) is None:
                 self._early.append(unique)
                 return
@@ -79,6 +84,7 @@ class LockWaiters:
                     continue
                 heapq.heappop(self._due)
                 attempt = self._attempts.get(unique)
+                self._trying = unique if attempt is not None else 0
             if attempt is not None:
                 self._try(unique, attempt, wait_s)
 
@@ -86,16 +92,19 @@ class LockWaiters:
         error: BaseException | None = None
         try:
             attempt()
-        except WouldBlock:
-            with self._news:
-                self._plan(unique, min(wait_s * 1.5, self._longest_s))
-            return
         except Exception as failure:  # noqa: BLE001 - the program that waits gets it as its errno
             error = failure
         with self._news:
-            told = self._attempts.pop(unique, None) is None
-        if not told:
-            self._answer(unique, error)
+            self._trying = 0
+            given_up = unique in self._given_up
+            self._given_up.discard(unique)
+            if isinstance(error, WouldBlock) and not given_up:
+                self._plan(unique, min(wait_s * 1.5, self._longest_s))
+                return
+            self._attempts.pop(unique, None)
+        if isinstance(error, WouldBlock):
+            error = Interrupted("while waiting for a lock")
+        self._answer(unique, error)
 
     def _answer(self, unique: int, error: BaseException | None) -> None:
         reply(self._fd, wire.error(unique, 0 if error is None else self._number(error)))

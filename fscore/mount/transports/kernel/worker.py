@@ -16,13 +16,17 @@ from fscore.domain.caller import Caller
 from fscore.mount.api import Callers
 from fscore.mount.operations import Operations
 from fscore.mount.transports.kernel import wire
-from fscore.mount.transports.kernel.protocol import BODY, FORGET_OPCODES, HEADER, INTERRUPT_IN, Opcode
+from fscore.mount.transports.kernel.protocol import BODY, FORGET_OPCODES, HEADER, INTERRUPT_IN, OUT, Opcode
 from fscore.mount.transports.kernel.requests import HANDLERS, Answer
+from fscore.runtime import log
 from fscore.runtime.buffer import Buffer
 
 AGAIN: Final = frozenset({errno.EINTR, errno.EAGAIN, errno.ENOENT})
 """What a read may say for a request that was taken back: there is nothing to answer."""
 ENDED: Final = frozenset({errno.ENODEV, errno.ECONNABORTED, errno.EBADF})
+
+
+_log = log.get(__name__)
 
 
 class Crew(Protocol):
@@ -125,7 +129,18 @@ class Worker:
 
 
 def reply(fd: int, answer: bytes | tuple[bytes, Buffer]) -> None:
-    """Give the kernel an answer; nobody minds when the program is gone that waited for it."""
+    """Give the kernel an answer. Nobody minds when the program is gone; one that is not taken becomes EIO."""
+    try:
+        _write(fd, answer)
+    except OSError as error:
+        head = answer if isinstance(answer, bytes) else answer[0]
+        _, number, unique = OUT.unpack_from(head)
+        _log.exception("the kernel does not take an answer of %d bytes (%d)", len(head), number)
+        if error.errno == errno.EINVAL:
+            _write(fd, wire.error(unique, errno.EIO))
+
+
+def _write(fd: int, answer: bytes | tuple[bytes, Buffer]) -> None:
     try:
         if isinstance(answer, bytes):
             os.write(fd, answer)
