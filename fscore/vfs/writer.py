@@ -38,6 +38,9 @@ MAX_EXTENTS: Final = 16_384
 MAX_FULL: Final = 2
 """Whole chunks that may wait, uploading, before the oldest is committed."""
 
+LONGEST_S: Final = 30.0
+"""Seconds that bytes of a file that is written all the time may wait: blocks must not get old without a record."""
+
 SMALL: Final = 256 << 10
 """A file that buffers less than this is not asked to give memory back: it would only make tiny slices."""
 
@@ -70,6 +73,7 @@ class FileWriter:
         self._extents = 0
         self._error: BaseException | None = None
         self._touched = 0.0
+        self._since = 0.0
         self.length = 0
         self.mtime_ns = 0
         """When the last bytes were taken."""
@@ -85,6 +89,9 @@ class FileWriter:
             if not size:
                 return 0  # write(2) of nothing does not make a file longer, wherever it lies
             self.mtime_ns = self._clock.now_ns()
+            now = self._clock.monotonic()
+            if not self._chunks:
+                self._since = now
             try:
                 index, pos = divmod(offset, CHUNK)
                 if pos + size <= CHUNK:
@@ -95,7 +102,7 @@ class FileWriter:
                         self._write_part(at, start, view[done : done + part])
                         done += part
                 self.length = max(self.length, offset + size)
-                self._touched = self._clock.monotonic()
+                self._touched = now
                 if self._extents > MAX_EXTENTS or (self._budget.exceeded and self._buffered > SMALL):
                     self._commit(sorted(self._chunks))
             except (FsError, StoreError) as error:
@@ -115,8 +122,11 @@ class FileWriter:
             self.length = 0
 
     def flush_idle(self, before: float) -> None:
-        """Flush if nothing was written since `before` (monotonic seconds); errors wait for the next caller."""
-        if not self._chunks or self._touched > before:
+        """Flush if nothing was written since `before` (monotonic seconds), or if something waits for long already.
+
+        Errors wait for the next caller.
+        """
+        if not self._chunks or (self._touched > before and self._since > before - LONGEST_S):
             return
         with contextlib.suppress(FsError, StoreError):
             self.flush()
