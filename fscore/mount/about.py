@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +17,6 @@ from fscore.domain.secrets import SCRUBBED
 from fscore.domain.setting import SECRETS, Setting
 from fscore.domain.version import IMPLEMENTS
 from fscore.mount.options import MountOptions
-from fscore.runtime.clock import Clock
 from fscore.vfs.stats import render
 from fscore.volume import Volume
 
@@ -74,11 +73,11 @@ def public(setting: Setting) -> Setting:
     return msgspec.structs.replace(setting, **hidden)
 
 
-def stats(volume: Volume, clock: Clock, began: float) -> bytes:
-    """The text of `.stats`: this process's metrics, and what it and the volume use now."""
+def stats(volume: Volume, requests: Mapping[str, float], uptime_s: float) -> bytes:
+    """The text of `.stats`: this process's metrics, its counts of requests, and what it and the volume use now."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     gauges = {
-        "uptime": clock.monotonic() - began,
+        "uptime": uptime_s,
         "cpu_usage": used.ru_utime + used.ru_stime,
         "memory": _resident(),
         "used_buffer_size_bytes": volume.vfs.buffered,
@@ -91,7 +90,7 @@ def stats(volume: Volume, clock: Clock, began: float) -> bytes:
         gauges |= {"used_space": found.used, "used_inodes": found.inodes_used}
     except StoreError:  # the rest is still worth telling, then more than ever
         gauges["fscore_meta_unavailable"] = 1
-    return render(volume.metrics.snapshot(), gauges)
+    return render({**volume.metrics.snapshot(), **requests}, gauges)
 
 
 def _resident() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 from collections.abc import Callable, Sequence
 from stat import filemode
 from typing import Final
@@ -10,7 +11,6 @@ from typing import Final
 from fscore.domain.attr import Attr
 from fscore.domain.caller import Caller
 from fscore.mount.api import AttrReply, EntryReply, OpenReply
-from fscore.runtime.metrics import Metrics
 from fscore.vfs.accesslog import AccessLog
 from fscore.vfs.internal import FIRST_HANDLE
 
@@ -18,25 +18,55 @@ Args = Sequence[object]
 SECOND: Final = 1_000_000_000
 
 
-class Observer:
-    """What one mount is asked. Thread-safe."""
+class _Tally:
+    __slots__ = ("bytes", "count", "seconds")
 
-    def __init__(self, metrics: Metrics, log: AccessLog | None) -> None:
-        self._metrics = metrics
+    def __init__(self) -> None:
+        self.count = 0
+        self.seconds = 0.0
+        self.bytes = 0
+
+
+class Observer:
+    """What one mount is asked. Thread-safe; it stands in the way of every request, so it does little."""
+
+    def __init__(self, log: AccessLog | None) -> None:
         self._log = log
+        self._lock = threading.Lock()
+        self._tallies: dict[str, _Tally] = {}
+        self._errors: dict[int, int] = {}
 
     def __call__(self, name: str, who: Caller, args: Args, result: object, number: int, seconds: float) -> None:
         """One request: operation, arguments after the caller, what it gave, its errno (0 for none), seconds."""
-        metrics = self._metrics
-        metrics.observe(f"fuse.{name}", seconds)
-        if number:
-            metrics.add(f"fuse.errors.{errno.errorcode.get(number, number)}")
-        elif name == "read":
-            metrics.add("fuse.read.bytes", len(result) if isinstance(result, bytes | memoryview | bytearray) else 0)
-        elif name == "write":
-            metrics.add("fuse.write.bytes", result if isinstance(result, int) else 0)
+        tally = self._tallies.get(name)
+        if tally is None:
+            tally = self._tallies.setdefault(name, _Tally())
+        moved = 0
+        if not number and name == "read":
+            moved = len(result)  # type: ignore[arg-type]  # what read gives has a length
+        elif not number and name == "write":
+            moved = result  # type: ignore[assignment]  # what write gives is a number
+        with self._lock:
+            tally.count += 1
+            tally.seconds += seconds
+            tally.bytes += moved
+            if number:
+                self._errors[number] = self._errors.get(number, 0) + 1
         if self._log is not None and self._log.on and not (name == "read" and _of_the_mount(args)):
             self._log.record((who.uid, who.gid, who.pid), describe(name, args, result), number, seconds)
+
+    def snapshot(self) -> dict[str, float]:
+        """Everything so far: `fuse.<operation>.count`, `.seconds`, of reads and writes `.bytes`; `fuse.errors.E...`."""
+        found: dict[str, float] = {}
+        with self._lock:
+            for name, tally in self._tallies.items():
+                found[f"fuse.{name}.count"] = tally.count
+                found[f"fuse.{name}.seconds"] = tally.seconds
+                if tally.bytes:
+                    found[f"fuse.{name}.bytes"] = tally.bytes
+            for number, count in self._errors.items():
+                found[f"fuse.errors.{errno.errorcode.get(number, number)}"] = count
+        return found
 
 
 def _of_the_mount(args: Args) -> bool:

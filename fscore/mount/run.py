@@ -185,7 +185,7 @@ def _serve(volume: Volume, plan: Plan, say: Say, clock: Clock) -> Running:
 
     internal = Internal(
         clock,
-        lambda: about.stats(volume, clock, began),
+        lambda: about.stats(volume, observer.snapshot(), clock.monotonic() - began),
         lambda: about.config(volume, plan.mountpoint, options, lambda: chosen[0]),
         Control(Commands(volume.vfs, forget, root), clock),
         prefix=plan.prefix.encode(),
@@ -194,7 +194,7 @@ def _serve(volume: Volume, plan: Plan, say: Say, clock: Clock) -> Running:
         root=root,
     )
     operations = Operations(volume.vfs, options, internal, root=root)
-    operations.observer = Observer(volume.metrics, internal.log)
+    operations.observer = observer = Observer(internal.log)
     try:
         mounted, chosen[0] = _transport(operations, plan.mountpoint, options, plan.transport, say)
     except BaseException:
