@@ -19,6 +19,7 @@ from fscore.domain.errors import OverQuota
 from fscore.domain.quota import QuotaKey, QuotaKind
 from fscore.volume import Volume, open_volume
 from tests.interop import official
+from tests.kit.engines import SQL_SERVERS, fresh_url
 from tests.kit.quota_audit import check_quotas
 
 pytestmark = [
@@ -31,12 +32,13 @@ DIRECTORY, USER, GROUP = QuotaKind.DIRECTORY, QuotaKind.USER, QuotaKind.GROUP
 BEAT = ("--heartbeat", "1s")
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+ENGINES = ["sqlite", pytest.param("redis", marks=pytest.mark.redis), *SQL_SERVERS]
+
+
+@pytest.fixture(params=ENGINES)
 def shared_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty metadata database."""
-    if request.param == "sqlite":
-        return f"sqlite3://{tmp_path}/meta.db"
-    return str(request.getfixturevalue("redis_url"))
+    return fresh_url(request.param, request, tmp_path)
 
 
 @pytest.fixture
@@ -266,14 +268,27 @@ def said(volume: Volume) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("engine", ["sqlite", pytest.param("redis", marks=pytest.mark.redis)])
-def test_both_tell_the_same_story(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+@pytest.fixture(params=ENGINES)
+def two_urls(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """Two empty metadata databases on one engine."""
+    if request.param == "sqlite":
+        yield f"sqlite3://{tmp_path}/theirs.db", f"sqlite3://{tmp_path}/ours.db"
+        return
+    if request.param == "redis":
+        server = request.getfixturevalue("redis_server")
+        yield server.fresh_url(), server.fresh_url()
+        return
+    server = request.getfixturevalue("postgres_server" if request.param == "postgres" else "mariadb_server")
+    names = server.lend(), server.lend()
+    yield server.url(names[0]), server.url(names[1])
+    for name in names:
+        server.take_back(name)
+
+
+def test_both_tell_the_same_story(two_urls: tuple[str, str], tmp_path: Path) -> None:
     """Line for line, save the times, what each asks of setattr, and whether a parent's time was due."""
     told = []
-    for kind in ("theirs", "ours"):
-        url = f"sqlite3://{tmp_path}/{kind}.db"
-        if engine == "redis":
-            url = request.getfixturevalue("redis_server").fresh_url()
+    for kind, url in zip(("theirs", "ours"), two_urls, strict=True):
         place = f"{tmp_path}/{kind}-blocks/"
         official.juicefs("format", "--storage", "file", "--bucket", place, "--trash-days", "0", url, "told")
         official.juicefs("config", url, "--changelog", "--yes")

@@ -193,6 +193,7 @@ def touch_atime(work: Work, ino: int) -> None:
     attr = existing(work.txn, ino)
     if attr.atime_ns < work.now_ns:
         work.put_node(ino, replace(attr, atime_ns=work.now_ns))
+        work.log("ACCESS(%d)", ino)
 
 
 def atime_due(attr: Attr, now_ns: int, *, strict: bool) -> bool:
