@@ -174,6 +174,24 @@ def test_who_uses_a_mount_is_named_and_lazy_lets_them_finish(desk: Desk) -> None
         assert volume.files.read_bytes("/held") == b"before and after"
 
 
+def test_umount_leaves_what_cannot_be_committed(desk: Desk) -> None:
+    desk.mount("--io-retries", "1")
+    objects, aside = desk.place / "objects", desk.place / "aside"
+    held = os.open(desk.dir / "held", os.O_CREAT | os.O_WRONLY)
+    os.write(held, b"not yet")
+    objects.rename(aside)
+    objects.touch()  # the store cannot even make its directory
+    said = desk.umount(expect=1)
+    assert "not everything is committed, so it stays mounted" in said
+    assert mount_at(desk.dir) is not None
+    objects.unlink()
+    aside.rename(objects)
+    with pytest.raises(OSError, match=r"argument|error"):
+        os.fsync(held)  # whose bytes are lost is told so, however late
+    _close(held)
+    desk.umount()
+
+
 def test_force_ends_the_process_after_it_committed(desk: Desk) -> None:
     desk.mount()
     pid = desk.pid
