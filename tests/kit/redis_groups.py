@@ -241,6 +241,11 @@ class ClusterGroup(Group):
                 return False
         return True
 
+    def masters(self) -> list[int]:
+        """Ports of the nodes that own slots."""
+        with self.client(next(port for port in self.nodes if port not in self.dead)) as client:
+            return sorted({owner for _, (owner, *_) in _slots(client)})
+
     def master_of(self, url: str) -> int:
         """The owner of the slot of the volume."""
         slot = redis.crc.key_slot(b"{%d}" % database_of(url))

@@ -15,7 +15,9 @@ from typing import Literal
 import pytest
 import redis
 
+from fscore.domain.attr import Attr, Kind
 from fscore.meta.engines.redis.address import Address
+from fscore.meta.engines.redis.engine import RedisEngine, open_redis
 from fscore.meta.engines.redis.link import Answer, Command, Link, LostError
 from fscore.runtime.clock import FakeClock
 
@@ -140,3 +142,31 @@ def redis_url(redis_server: RedisServer) -> Iterator[str]:
     yield url
     with redis_server.client_of(url) as client:
         client.flushdb()
+
+
+ROOT_ATTR = Attr(Kind.DIRECTORY, 0o777, nlink=2, length=4096, parent=1)
+FILE = Attr(Kind.FILE, 0o644, parent=1)
+
+
+@pytest.fixture
+def redis_engine(redis_url: str) -> Iterator[RedisEngine]:
+    """A bare engine with a new volume that holds only its root."""
+    opened = open_redis(redis_url)
+    opened.init_volume(b"{}", {1: ROOT_ATTR})
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def peer(redis_engine: RedisEngine, redis_url: str) -> Iterator[RedisEngine]:
+    """Another client of the same volume."""
+    opened = open_redis(redis_url)
+    yield opened
+    opened.close()
+
+
+def trips(engine: RedisEngine, action: Callable[[], object]) -> int:
+    """Round trips that an action takes."""
+    before = engine.round_trips
+    action()
+    return engine.round_trips - before

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 import redis
 
-from fscore.domain.attr import Attr, Kind
+from fscore.domain.attr import Kind
 from fscore.domain.caller import Caller
 from fscore.domain.errors import CorruptError, Exists, NotFound, SettingError, UnavailableError
 from fscore.domain.ids import ROOT
@@ -31,30 +31,11 @@ from fscore.meta.records import Counter, Edge, want_edge, want_node
 from fscore.meta.service import MetaService
 from fscore.meta.txn import MetaTxn
 from fscore.runtime.clock import FakeClock
-from tests.kit.redis_server import CutLink, RedisServer, need_redis
+from tests.kit.redis_server import FILE, ROOT_ATTR, CutLink, RedisServer, need_redis, trips
 
 pytestmark = pytest.mark.redis
 
 ROOT_USER = Caller.root()
-ROOT_ATTR = Attr(Kind.DIRECTORY, 0o777, nlink=2, length=4096, parent=1)
-FILE = Attr(Kind.FILE, 0o644, parent=1)
-
-
-@pytest.fixture
-def engine(redis_url: str) -> Iterator[RedisEngine]:
-    """An engine with a new volume."""
-    opened = open_redis(redis_url)
-    opened.init_volume(b"{}", {1: ROOT_ATTR})
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def other(engine: RedisEngine, redis_url: str) -> Iterator[RedisEngine]:
-    """Another client of the same volume."""
-    opened = open_redis(redis_url)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
@@ -62,13 +43,6 @@ def raw(redis_server: RedisServer, redis_url: str) -> Iterator[redis.Redis]:
     """A plain client of the same database."""
     with redis_server.client_of(redis_url) as client:
         yield client
-
-
-def trips(engine: RedisEngine, work: Callable[[], object]) -> int:
-    """Round trips that some work costs."""
-    before = engine.round_trips
-    work()
-    return engine.round_trips - before
 
 
 def create(name: bytes, ino: int) -> Callable[[MetaTxn], int]:
@@ -97,62 +71,63 @@ def bump(txn: MetaTxn) -> None:
     txn.put_node(1, msgspec.structs.replace(attr, nlink=attr.nlink + 1))
 
 
-def test_create_costs_one_round_trip_where_the_directory_is_known(engine: RedisEngine) -> None:
-    engine.transact(create(b"warm", 2))  # the script may have to be sent once to a new server
-    assert trips(engine, lambda: engine.transact(create(b"a", 3))) == 1
-    assert trips(engine, lambda: engine.transact(create(b"b", 4))) == 1
+def test_create_costs_one_round_trip_where_the_directory_is_known(redis_engine: RedisEngine) -> None:
+    redis_engine.transact(create(b"warm", 2))  # the script may have to be sent once to a new server
+    assert trips(redis_engine, lambda: redis_engine.transact(create(b"a", 3))) == 1
+    assert trips(redis_engine, lambda: redis_engine.transact(create(b"b", 4))) == 1
 
 
-def test_the_first_create_in_a_directory_costs_two(engine: RedisEngine, other: RedisEngine) -> None:
-    engine.transact(create(b"warm", 2))
-    assert trips(other, lambda: other.transact(create(b"a", 3))) == 2
+def test_the_first_create_in_a_directory_costs_two(redis_engine: RedisEngine, peer: RedisEngine) -> None:
+    redis_engine.transact(create(b"warm", 2))
+    assert trips(peer, lambda: peer.transact(create(b"a", 3))) == 2
 
 
 def test_service_create_costs_at_most_two(redis_url: str) -> None:
-    engine = open_redis(redis_url)
+    redis_engine = open_redis(redis_url)
     clock = FakeClock()
-    MetaService.format(engine, Setting(name="trips", uuid="6b3f0c1e-5a9d-4c7e-9d1b-2f4a8e6c0d13"), clock)
-    service = MetaService.open(engine, clock, background=False)
+    MetaService.format(redis_engine, Setting(name="trips", uuid="6b3f0c1e-5a9d-4c7e-9d1b-2f4a8e6c0d13"), clock)
+    service = MetaService.open(redis_engine, clock, background=False)
     folder, _ = service.mkdir(ROOT_USER, ROOT, b"folder", 0o755)
     service.create(ROOT_USER, folder, b"warm", 0o644)
     names = [b"%d" % number for number in range(20)]
-    assert trips(engine, lambda: [service.create(ROOT_USER, folder, name, 0o644) for name in names]) <= 2 * len(names)
+    made = trips(redis_engine, lambda: [service.create(ROOT_USER, folder, name, 0o644) for name in names])
+    assert made <= 2 * len(names)
     service.close()
 
 
-def test_a_stale_guess_costs_a_trip_and_no_answer(engine: RedisEngine, other: RedisEngine) -> None:
-    engine.transact(create(b"a", 2))
-    other.transact(bump)
-    assert trips(engine, lambda: engine.transact(create(b"b", 3))) == 2
-    other.transact(create(b"c", 4))
+def test_a_stale_guess_costs_a_trip_and_no_answer(redis_engine: RedisEngine, peer: RedisEngine) -> None:
+    redis_engine.transact(create(b"a", 2))
+    peer.transact(bump)
+    assert trips(redis_engine, lambda: redis_engine.transact(create(b"b", 3))) == 2
+    peer.transact(create(b"c", 4))
     with pytest.raises(Exists):
-        engine.transact(create(b"c", 5))
-    with engine.view() as view:
+        redis_engine.transact(create(b"c", 5))
+    with redis_engine.view() as view:
         assert view.node(5) is None
         assert view.edge(1, b"c") == Edge(Kind.FILE, 4)
 
 
-def test_a_guess_is_checked_even_where_nothing_is_written(engine: RedisEngine, other: RedisEngine) -> None:
-    engine.transact(create(b"a", 2))
-    other.transact(bump)
-    assert engine.transact(lambda txn: txn.node(1)) == msgspec.structs.replace(ROOT_ATTR, mtime_ns=1, nlink=3)
+def test_a_guess_is_checked_even_where_nothing_is_written(redis_engine: RedisEngine, peer: RedisEngine) -> None:
+    redis_engine.transact(create(b"a", 2))
+    peer.transact(bump)
+    assert redis_engine.transact(lambda txn: txn.node(1)) == msgspec.structs.replace(ROOT_ATTR, mtime_ns=1, nlink=3)
 
 
-def test_a_lost_race_runs_again_on_what_redis_holds(engine: RedisEngine, other: RedisEngine) -> None:
+def test_a_lost_race_runs_again_on_what_redis_holds(redis_engine: RedisEngine, peer: RedisEngine) -> None:
     runs: list[int] = []
 
     def body(txn: MetaTxn) -> int:
         attr = txn.node(1)
         assert attr is not None
         if not runs:
-            other.transact(bump)
+            peer.transact(bump)
         runs.append(attr.nlink)
         txn.put_node(1, msgspec.structs.replace(attr, nlink=attr.nlink + 10))
         return attr.nlink + 10
 
-    assert engine.transact(body) == 13
+    assert redis_engine.transact(body) == 13
     assert runs == [2, 3]
-    with engine.view() as view:
+    with redis_engine.view() as view:
         assert view.node(1) == msgspec.structs.replace(ROOT_ATTR, nlink=13)
 
 
@@ -174,7 +149,7 @@ RACES: dict[str, tuple[Callable[[Any], object], Callable[[MetaTxn], None]]] = {
 
 
 @pytest.mark.parametrize("race", RACES)
-def test_every_kind_of_read_is_compared(engine: RedisEngine, other: RedisEngine, race: str) -> None:
+def test_every_kind_of_read_is_compared(redis_engine: RedisEngine, peer: RedisEngine, race: str) -> None:
     reader, interfere = RACES[race]
 
     def prepare(txn: MetaTxn) -> None:
@@ -182,24 +157,24 @@ def test_every_kind_of_read_is_compared(engine: RedisEngine, other: RedisEngine,
         txn.put_xattr(2, b"user.0", b"0")
         txn.put_edge(1, b"0", Edge(Kind.FILE, 2))
 
-    engine.transact(prepare)
+    redis_engine.transact(prepare)
     seen: list[object] = []
 
     def body(txn: MetaTxn) -> None:
         seen.append(reader(txn))
         if len(seen) == 1:
-            other.transact(interfere)
+            peer.transact(interfere)
         txn.put_symlink(99, b"%d" % len(seen))
 
-    engine.transact(body)
-    with engine.view() as view:
+    redis_engine.transact(body)
+    with redis_engine.view() as view:
         assert view.symlink(99) == b"2"
         assert seen[1] == reader(view)
     assert seen[0] != seen[1]
 
 
-def test_a_race_with_a_client_of_watch_and_multi(engine: RedisEngine, raw: redis.Redis) -> None:
-    """The official client's protocol (volume-format.md 2.4) beside ours: neither loses a write of the other."""
+def test_a_race_with_a_client_of_watch_and_multi(redis_engine: RedisEngine, raw: redis.Redis) -> None:
+    """The official client's protocol (volume-format.md 2.4) beside ours: neither loses a write of the peer."""
     count = 150
 
     def make_directories() -> None:
@@ -221,43 +196,43 @@ def test_a_race_with_a_client_of_watch_and_multi(engine: RedisEngine, raw: redis
     peer = threading.Thread(target=make_directories)
     peer.start()
     for number in range(count):
-        engine.transact(create(b"ours-%d" % number, 100 + number))
+        redis_engine.transact(create(b"ours-%d" % number, 100 + number))
     peer.join()
-    with engine.view() as view:
+    with redis_engine.view() as view:
         assert len(view.entries(1)) == 2 * count
         assert view.usage() == (4096 * 2 * count, 2 * count)
         assert view.node(1) == msgspec.structs.replace(ROOT_ATTR, nlink=2 + count, mtime_ns=count)
 
 
-def test_an_inode_that_exists_is_not_created_over(engine: RedisEngine, other: RedisEngine) -> None:
-    other.transact(lambda t: t.put_node(2, FILE))
+def test_an_inode_that_exists_is_not_created_over(redis_engine: RedisEngine, peer: RedisEngine) -> None:
+    peer.transact(lambda t: t.put_node(2, FILE))
     with pytest.raises(CorruptError, match="inode 2 exists"):
-        engine.transact(create(b"a", 2))
-    with engine.view() as view:
+        redis_engine.transact(create(b"a", 2))
+    with redis_engine.view() as view:
         assert view.edge(1, b"a") is None
 
 
-def test_walk(engine: RedisEngine) -> None:
-    assert isinstance(engine, SupportsResolve)
+def test_walk(redis_engine: RedisEngine) -> None:
+    assert isinstance(redis_engine, SupportsResolve)
     far = 0x7FFFFFFF10000005
     tree = {(1, b"a"): 2, (2, b"b"): 3, (3, b"c"): far, (far, b"d"): 5, (5, b"file"): 6, (5, b"lost"): 7}
     for (parent, name), ino in tree.items():
         kind = Kind.DIRECTORY if ino < 6 or ino == far else Kind.FILE
-        engine.transact(methodcaller("put_edge", parent, name, Edge(kind, ino)))
+        redis_engine.transact(methodcaller("put_edge", parent, name, Edge(kind, ino)))
         if ino != 7:
             attr = msgspec.structs.replace(FILE, kind=kind, uid=ino % 1000)
-            engine.transact(methodcaller("put_node", ino, attr))
+            redis_engine.transact(methodcaller("put_node", ino, attr))
     names = [b"a", b"b", b"c", b"d", b"file", b"below"]
-    assert [ino for ino, _ in engine.walk(1, names)] == [2, 3, far, 5, 6]
-    assert engine.walk(1, names)[1][1].uid == 3
-    assert [ino for ino, _ in engine.walk(1, [b"a", b"none", b"c"])] == [2]
-    assert [ino for ino, _ in engine.walk(1, [b"a", b"b", b"c", b"none"])] == [2, 3, far]
-    assert engine.walk(5, [b"lost"]) == []
-    assert engine.walk(1, []) == []
-    assert trips(engine, lambda: engine.walk(1, [b"a", b"b"])) == 1
+    assert [ino for ino, _ in redis_engine.walk(1, names)] == [2, 3, far, 5, 6]
+    assert redis_engine.walk(1, names)[1][1].uid == 3
+    assert [ino for ino, _ in redis_engine.walk(1, [b"a", b"none", b"c"])] == [2]
+    assert [ino for ino, _ in redis_engine.walk(1, [b"a", b"b", b"c", b"none"])] == [2, 3, far]
+    assert redis_engine.walk(5, [b"lost"]) == []
+    assert redis_engine.walk(1, []) == []
+    assert trips(redis_engine, lambda: redis_engine.walk(1, [b"a", b"b"])) == 1
 
 
-def test_keys_with_the_prefix_of_a_cluster(engine: RedisEngine, redis_url: str, raw: redis.Redis) -> None:
+def test_keys_with_the_prefix_of_a_cluster(redis_engine: RedisEngine, redis_url: str, raw: redis.Redis) -> None:
     """Everything goes under {db}, so that a volume lies in one slot."""
     raw.flushdb()
     keys = Keys(b"{7}")
@@ -274,17 +249,17 @@ def test_keys_with_the_prefix_of_a_cluster(engine: RedisEngine, redis_url: str, 
     clustered.close()
 
 
-def test_a_dead_connection_is_replaced(engine: RedisEngine, raw: redis.Redis) -> None:
-    engine.transact(create(b"a", 2))
+def test_a_dead_connection_is_replaced(redis_engine: RedisEngine, raw: redis.Redis) -> None:
+    redis_engine.transact(create(b"a", 2))
     raw.client_kill_filter(_type="normal", skipme=True)
-    assert engine.load_setting() == b"{}"
+    assert redis_engine.load_setting() == b"{}"
     raw.client_kill_filter(_type="normal", skipme=True)
-    assert engine.transact(create(b"b", 3)) == 3
+    assert redis_engine.transact(create(b"b", 3)) == 3
     assert raw.hlen("d1") == 2
 
 
 @pytest.fixture
-def cutting(engine: RedisEngine, redis_url: str) -> Iterator[tuple[RedisEngine, CutLink]]:
+def cutting(redis_engine: RedisEngine, redis_url: str) -> Iterator[tuple[RedisEngine, CutLink]]:
     """A client whose connection can be cut, with its scripts known to the server."""
     link = CutLink(redis_url)
     client = RedisEngine(link, Keys())
@@ -305,10 +280,10 @@ def test_a_commit_that_was_cut_happens_once(
 
 
 def test_a_commit_cut_before_another_client_wrote_runs_again(
-    cutting: tuple[RedisEngine, CutLink], other: RedisEngine, raw: redis.Redis
+    cutting: tuple[RedisEngine, CutLink], peer: RedisEngine, raw: redis.Redis
 ) -> None:
     client, link = cutting
-    link.cut_next("before", lambda: other.transact(bump))
+    link.cut_next("before", lambda: peer.transact(bump))
     assert client.transact(create(b"a", 51)) == 51
     assert raw.get("totalInodes") == b"2"
     with client.view() as view:
@@ -316,14 +291,14 @@ def test_a_commit_cut_before_another_client_wrote_runs_again(
 
 
 def test_a_commit_cut_after_it_was_done_is_known_whatever_others_wrote(
-    cutting: tuple[RedisEngine, CutLink], other: RedisEngine, raw: redis.Redis
+    cutting: tuple[RedisEngine, CutLink], peer: RedisEngine, raw: redis.Redis
 ) -> None:
     client, link = cutting
-    link.cut_next("after", lambda: other.transact(bump))
+    link.cut_next("after", lambda: peer.transact(bump))
     client.transact(bump)
     with client.view() as view:
         assert view.node(1) == msgspec.structs.replace(ROOT_ATTR, nlink=4, mtime_ns=1)
-    link.cut_next("before", lambda: other.transact(create(b"b", 60)))
+    link.cut_next("before", lambda: peer.transact(create(b"b", 60)))
     assert client.transact(create(b"a", 51)) == 51
     assert raw.get("totalInodes") == b"3"
 
@@ -338,9 +313,9 @@ def test_a_write_without_a_compared_record_happens_once(
     assert raw.llen("c51_0") == 1
 
 
-def test_marks_of_transactions_go_away_by_themselves(engine: RedisEngine, raw: redis.Redis) -> None:
-    engine.transact(create(b"a", 2))
-    engine.transact(create(b"b", 3))
+def test_marks_of_transactions_go_away_by_themselves(redis_engine: RedisEngine, raw: redis.Redis) -> None:
+    redis_engine.transact(create(b"a", 2))
+    redis_engine.transact(create(b"b", 3))
     marks = list(raw.scan_iter("F*"))
     assert len(marks) == 1, "one for each transaction that is under way at once"
     assert 0 < raw.ttl(marks[0]) <= KEPT_S
@@ -357,7 +332,7 @@ def test_a_forked_child_has_marks_of_its_own() -> None:
 
 
 def test_numbers_that_a_lost_master_gave_away_are_not_given_again(
-    cutting: tuple[RedisEngine, CutLink], other: RedisEngine, raw: redis.Redis
+    cutting: tuple[RedisEngine, CutLink], peer: RedisEngine, raw: redis.Redis
 ) -> None:
     client, link = cutting
     assert client.reserve(Counter.SLICE, 10) == range(1, 11)
@@ -370,7 +345,7 @@ def test_numbers_that_a_lost_master_gave_away_are_not_given_again(
     assert raw.get("nextchunk") == b"10", "told to the server that came back, before anything else"
     lost()
     assert client.reserve(Counter.SLICE, 10) == range(11, 21)
-    assert other.reserve(Counter.SLICE, 1) == range(21, 22)
+    assert peer.reserve(Counter.SLICE, 1) == range(21, 22)
 
 
 def test_a_server_that_comes_back(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -379,16 +354,16 @@ def test_a_server_that_comes_back(tmp_path_factory: pytest.TempPathFactory) -> N
     server = RedisServer(place, "--appendonly", "yes", "--appendfsync", "always")
     server.start()
     try:
-        engine = open_redis(server.fresh_url())
-        engine.init_volume(b"{}", {1: ROOT_ATTR})
-        engine.transact(create(b"a", 2))
+        redis_engine = open_redis(server.fresh_url())
+        redis_engine.init_volume(b"{}", {1: ROOT_ATTR})
+        redis_engine.transact(create(b"a", 2))
         server.stop()
         starter = threading.Timer(0.3, server.start)
         starter.start()
-        assert engine.transact(create(b"b", 3)) == 3
+        assert redis_engine.transact(create(b"b", 3)) == 3
         starter.join()
-        assert engine.counters()["totalInodes"] == 2
-        engine.close()
+        assert redis_engine.counters()["totalInodes"] == 2
+        redis_engine.close()
     finally:
         server.stop()
 
@@ -485,39 +460,39 @@ def test_a_server_that_is_too_old_is_refused() -> None:
         server.close()
 
 
-def test_records_of_a_wrong_type_are_corrupt(engine: RedisEngine, raw: redis.Redis) -> None:
+def test_records_of_a_wrong_type_are_corrupt(redis_engine: RedisEngine, raw: redis.Redis) -> None:
     raw.set("d5", b"no hash")
-    with engine.view() as view, pytest.raises(CorruptError):
+    with redis_engine.view() as view, pytest.raises(CorruptError):
         view.edge(5, b"a")
     raw.set("i5", b"short")
-    with engine.view() as view, pytest.raises(CorruptError):
+    with redis_engine.view() as view, pytest.raises(CorruptError):
         view.node(5)
 
 
-def test_a_session_takes_its_locks_with_it(engine: RedisEngine, raw: redis.Redis) -> None:
+def test_a_session_takes_its_locks_with_it(redis_engine: RedisEngine, raw: redis.Redis) -> None:
     raw.hset("lockf9", mapping={"1_D8E6F55110705D44": b"W", "2_0000000000000001": b"R"})
     raw.hset("lockp9", mapping={"1_D8E6F55110705D44": b"\0" * 24})
     raw.sadd("locked1", "lockf9", "lockp9")
     raw.zadd("allSessions", {"1": 1000, "2": 2000})
-    assert engine.used_features() == {"locks"}
-    engine.drop_session(1)
+    assert redis_engine.used_features() == {"locks"}
+    redis_engine.drop_session(1)
     assert raw.hgetall("lockf9") == {b"2_0000000000000001": b"R"}
     assert not raw.exists("lockp9", "locked1")
     assert raw.zrange("allSessions", 0, -1) == [b"2"]
 
 
-def test_foreign_keys_do_not_disturb_scans(engine: RedisEngine, raw: redis.Redis) -> None:
+def test_foreign_keys_do_not_disturb_scans(redis_engine: RedisEngine, raw: redis.Redis) -> None:
     raw.mset({"image": b"x", "i5x": b"x", "c": b"x", "Fprivate": b"x"})
     raw.hset("d5_old", "a", b"x")
-    assert [ino for ino, _ in engine.scan_nodes()] == [1]
-    assert list(engine.scan_edges()) == []
-    assert list(engine.scan_chunks()) == []
+    assert [ino for ino, _ in redis_engine.scan_nodes()] == [1]
+    assert list(redis_engine.scan_edges()) == []
+    assert list(redis_engine.scan_chunks()) == []
 
 
-def test_a_directory_that_grows_while_it_is_scanned(engine: RedisEngine, raw: redis.Redis) -> None:
+def test_a_directory_that_grows_while_it_is_scanned(redis_engine: RedisEngine, raw: redis.Redis) -> None:
     entry = b"\x01" + (7).to_bytes(8, "big")
     raw.hset("d1", mapping={f"first-{number}": entry for number in range(2000)})
-    pages = engine.scan_dir(1, attrs=False, batch=100)
+    pages = redis_engine.scan_dir(1, attrs=False, batch=100)
     found = [entry.name for entry in next(pages)]
     raw.hset("d1", mapping={f"later-{number}": entry for number in range(20_000)})
     found += [entry.name for page in pages for entry in page]

@@ -79,13 +79,11 @@ class Address:
             self._secure(options)
 
     def _place(self, listed: str, url: str) -> None:
-        names = listed.split(",")
-        if self.form is Form.SENTINEL:
-            self.master_name = names.pop(0)
-            port = _split(names[-1], 0)[1] or SENTINEL_PORT
-        else:
-            port = PORT
+        names, port = listed.split(","), PORT
         try:
+            if self.form is Form.SENTINEL:
+                self.master_name = names.pop(0)
+                port = _split(names[-1], 0)[1] or SENTINEL_PORT
             self.hosts = tuple(_split(name, port) for name in names)
         except ValueError:
             raise SettingError(f"{_shown(url)} names no server: write redis://host:port/1") from None

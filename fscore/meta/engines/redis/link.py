@@ -174,7 +174,7 @@ class Link:
             if isinstance(answer, exceptions.ResponseError):
                 raise self._translate(answer)
             if command[0] == "WAIT" and answer < int(command[1]):
-                raise TransientError(f"{answer} of {command[1]!r} replicas have what was written")
+                raise TransientError(f"{answer} of {int(command[1])} replicas have what was written")
         return answers
 
     def _trip_to(self, host: Host, commands: Sequence[Command]) -> list[Answer] | None:
