@@ -32,6 +32,7 @@ from fscore.objects.wrap.meter import Metered
 from fscore.objects.wrap.prefixed import Prefixed
 from fscore.objects.wrap.retry import Retrying
 from fscore.runtime.clock import Clock, SystemClock
+from fscore.runtime.limiter import Limiter
 from fscore.runtime.metrics import Metrics
 from fscore.runtime.retry import Retry
 from fscore.vfs.collector import Collected
@@ -282,7 +283,9 @@ def _assemble(url: str, meta: MetaService, override: ObjectStore | None, clock: 
     """The wrappers and caches of a volume, stacked where all can see it."""
     setting = meta.setting.with_plain_secrets()
     metrics = Metrics()
-    objects = stack_store(setting, override, clock, options, metrics)
+    rates = (Limiter(0, clock=clock), Limiter(0, clock=clock))
+    meta.follow(partial(_limit, rates, options))
+    objects = stack_store(setting, override, clock, options, metrics, rates=rates)
     cache, whole = _caches(setting, options, clock, metrics)
     blocks = BlockStore(
         objects,
@@ -294,7 +297,7 @@ def _assemble(url: str, meta: MetaService, override: ObjectStore | None, clock: 
         fetch_threads=options.fetch_threads,
         metrics=metrics,
         tiers={
-            number: stack_store(setting, override, clock, options, metrics, tier=number)
+            number: stack_store(setting, override, clock, options, metrics, rates=rates, tier=number)
             for number in setting.tier_numbers
             if number
         },
@@ -312,6 +315,12 @@ def _assemble(url: str, meta: MetaService, override: ObjectStore | None, clock: 
     return Volume(url, meta, blocks, Vfs(meta, blocks, clock, vfs_options, whole), options)
 
 
+def _limit(rates: tuple[Limiter, Limiter], options: Options, setting: Setting) -> None:
+    """What this process was told, else what the setting says by now."""
+    rates[0].change(options.upload_limit or setting.upload_limit * MEGABIT)
+    rates[1].change(options.download_limit or setting.download_limit * MEGABIT)
+
+
 def stack_store(
     setting: Setting,
     override: ObjectStore | None,
@@ -319,11 +328,12 @@ def stack_store(
     options: Options,
     metrics: Metrics,
     *,
+    rates: tuple[Limiter, Limiter] | None = None,
     tier: int = 0,
 ) -> ObjectStore:
     """The volume's object store: driver, checksum, limits, retries, meter, seal, and the name before every key.
 
-    What is put gets the storage class of the tier.
+    What is put gets the storage class of the tier. `rates` limit the bytes up and down, here and in other stacks.
     """
     storage_class, tag = setting.tier(tier)
     store = override or open_store(
@@ -339,10 +349,8 @@ def stack_store(
     )
     if setting.storage in _CHECKSUMMED and override is None:
         store = Checksummed(store)
-    upload = options.upload_limit or setting.upload_limit * MEGABIT
-    download = options.download_limit or setting.download_limit * MEGABIT
-    if upload or download:
-        store = Limited(store, upload=upload, download=download, clock=clock)
+    if rates is not None:
+        store = Limited(store, upload=rates[0], download=rates[1], clock=clock)
     store = Metered(Retrying(store, Retry(attempts=options.attempts, clock=clock)), metrics)
     if setting.encrypt_key:
         from fscore.objects.wrap.encrypt import Encrypted, Sealer

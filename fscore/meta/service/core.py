@@ -90,6 +90,7 @@ class Core:
         self._hour: tuple[int, int] = (-1, 0)
         self._overdue = math.inf
         self._limited = False
+        self._followers: list[Callable[[Setting], None]] = []
         self._trim_at = 0.0
         self._log = ChangeLog()
         self._rules = Rules()
@@ -105,6 +106,11 @@ class Core:
         """Whether this client must not write."""
         return self.options.read_only
 
+    def follow(self, told: Callable[[Setting], None]) -> None:
+        """Call `told` with the setting now, and at every heartbeat with what it is by then."""
+        self._followers.append(told)
+        told(self.setting)
+
     def _adopt(self, setting: Setting) -> None:
         """Follow a setting that was loaded, and what the volume holds by now."""
         self.setting = setting
@@ -114,6 +120,8 @@ class Core:
                 usage = view.usage()
             with self._lock:
                 self._usage = usage
+        for told in self._followers:
+            told(setting)
         self._quotas.reload(setting)
         self._rules = Rules(
             dir_stats=setting.dir_stats,

@@ -13,14 +13,23 @@ from fscore.runtime.limiter import Limiter
 
 
 class Limited(Wrapper):
-    """At most `upload` and `download` bytes a second and `calls` calls at a time; 0 = no limit."""
+    """At most `upload` and `download` bytes a second and `calls` calls at a time; 0 = no limit.
+
+    A limiter in place of a rate may be shared with other stores, and changed.
+    """
 
     def __init__(
-        self, inner: ObjectStore, *, upload: float = 0, download: float = 0, calls: int = 0, clock: Clock | None = None
+        self,
+        inner: ObjectStore,
+        *,
+        upload: float | Limiter = 0,
+        download: float | Limiter = 0,
+        calls: int = 0,
+        clock: Clock | None = None,
     ) -> None:
         super().__init__(inner)
-        self._up = Limiter(upload, clock=clock)
-        self._down = Limiter(download, clock=clock)
+        self._up = upload if isinstance(upload, Limiter) else Limiter(upload, clock=clock)
+        self._down = download if isinstance(download, Limiter) else Limiter(download, clock=clock)
         self._slots = threading.BoundedSemaphore(calls) if calls else None
 
     def put(self, key: str, data: Buffer) -> None:

@@ -11,6 +11,7 @@ from fscore.domain.caller import Caller
 from fscore.domain.errors import NoSpace, OverQuota
 from fscore.meta.ops.change import AttrChange
 from fscore.meta.txn import MetaTxn
+from fscore.runtime.clock import FakeClock
 from fscore.volume import open_volume
 from tests.kit.command import Fscore
 
@@ -158,6 +159,25 @@ def test_what_would_surprise_somebody_needs_a_yes(
     assert fscore.json("config", cli_volume) == before
     fscore("config", cli_volume, *arguments, "--yes").ok()
     assert (fscore("config", cli_volume, "--json").out == json.dumps(before, indent=2) + "\n") is False
+
+
+def test_a_live_client_follows_a_changed_rate(fscore: Fscore, cli_volume: str) -> None:
+    clock = FakeClock()
+    with open_volume(cli_volume, background=False, clock=clock) as volume:
+        data = bytes(range(256)) * 40_000
+
+        def took_s() -> float:
+            start = clock.monotonic()
+            volume.files.write_bytes("/f", data)
+            return clock.monotonic() - start
+
+        assert took_s() < 0.1
+        fscore("config", cli_volume, "--upload-limit", "8").ok()
+        volume.meta.beat()
+        assert 9 < took_s() < 11, "10 MB at 1 MB/s"
+        fscore("config", cli_volume, "--upload-limit", "0").ok()
+        volume.meta.beat()
+        assert took_s() < 0.1
 
 
 def test_a_live_client_follows_a_changed_limit(fscore: Fscore, cli_volume: str) -> None:
