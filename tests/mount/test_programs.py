@@ -123,8 +123,9 @@ def test_a_virtual_environment_with_numpy_runs(mounted: Mounted) -> None:
 
 
 @needs("fio")
-def test_fio_reads_back_what_it_wrote_at_random(mounted: Mounted) -> None:
+def test_fio_reads_back_what_it_wrote_at_random(mounted: Mounted, tmp_path: Path) -> None:
     run(
         *("fio", "--name=verify", f"--directory={mounted.path}", "--rw=randwrite", "--bs=4k-64k", "--size=32m"),
         *("--ioengine=psync", "--verify=crc32c", "--do_verify=1", "--verify_fatal=1", "--randseed=7", "--numjobs=2"),
+        cwd=tmp_path,  # it leaves its state there
     )
