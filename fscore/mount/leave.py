@@ -38,6 +38,9 @@ def leave(directory: Path, *, lazy: bool = False, force: bool = False, clock: Cl
     """
     target = canonical(directory.absolute())
     mount = mount_at(target)
+    if mount is None and not is_dead(target):
+        target = target.resolve()
+        mount = mount_at(target)
     if mount is None:
         raise OSError(errno.EINVAL, "nothing is mounted here", str(target))
     if mount.fstype != FSTYPE:
