@@ -36,15 +36,7 @@ def leave(directory: Path, *, lazy: bool = False, force: bool = False, clock: Cl
 
     `lazy` takes it out of the tree and lets programs finish; `force` also ends its process, after it has committed.
     """
-    target = canonical(directory.absolute())
-    mount = mount_at(target)
-    if mount is None and not is_dead(target):
-        target = target.resolve()
-        mount = mount_at(target)
-    if mount is None:
-        raise OSError(errno.EINVAL, "nothing is mounted here", str(target))
-    if mount.fstype != FSTYPE:
-        raise SettingError(f"{target} is a mount of {mount.fstype}, not of fscore: umount {target}")
+    target = _mountpoint(directory)
     if is_dead(target):
         unmount(target, lazy=True)
         return f"{target} was dead (its process is gone) and is unmounted"
@@ -68,6 +60,19 @@ def leave(directory: Path, *, lazy: bool = False, force: bool = False, clock: Cl
     if pid is not None:
         _await_end(pid, end=force)
     return f"{target} is unmounted, everything is committed"
+
+
+def _mountpoint(directory: Path) -> Path:
+    """The path of the mount of fscore there, as the system has it."""
+    target = canonical(directory.absolute())
+    if mount_at(target) is None and not is_dead(target):
+        target = target.resolve()
+    mount = mount_at(target)
+    if mount is None:
+        raise OSError(errno.EINVAL, "nothing is mounted here", str(target))
+    if mount.fstype != FSTYPE:
+        raise SettingError(f"{target} is a mount of {mount.fstype}, not of fscore: umount {target}")
+    return target
 
 
 def commit(target: Path, clock: Clock) -> None:

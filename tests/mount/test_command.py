@@ -138,8 +138,11 @@ def test_twice_is_refused_with_the_way_out(desk: Desk) -> None:
     said = desk.mount(expect=1)
     assert "fscore:mount-test is mounted here already" in said
     assert f"fscore umount {desk.dir}" in said
-    desk.umount()
+    link = desk.place / "link"
+    link.symlink_to(desk.dir)
+    assert run_fscore("umount", link).returncode == 0
     assert "nothing is mounted here" in desk.umount(expect=1)
+    assert "not of fscore" in run_fscore("umount", "/proc").stderr.decode()
 
 
 def test_a_dead_mount_is_named_and_cleared(desk: Desk) -> None:

@@ -88,7 +88,8 @@ def test_the_access_log_shows_what_is_asked(top: Path, mounted: Mounted) -> None
         os.close(fd)
     (create,) = [line for line in seen.decode().splitlines() if " create (" in line]
     assert f"[uid:{os.getuid()},gid:{os.getgid()},pid:" in create
-    assert f"({mounted.path.stat().st_ino},watched,-rw-r--r--:0100644)" in create
+    assert f"({mounted.path.stat().st_ino},watched,-rw-" in create, "with the mode that the program asked for"
+    assert ",[-rw-r--r--:0100644,1," in create
     assert " - OK <" in create
 
 
