@@ -96,7 +96,7 @@ class Compactor:
             self._lengths[key] = (length, due)
             if len(self._lengths) > REMEMBERED:
                 self._lengths.popitem(last=False)
-        if limits.write and length >= (due if count < limits.write else max(due, limits.force // 3)):
+        if limits.write and length >= (due if count < limits.write else max(due, 2 * limits.force // 3)):
             self._ask(key, limits.write)
 
     def make_room(self, ino: int, index: int, count: int) -> None:

@@ -29,7 +29,7 @@ from fscore.runtime.clock import Clock
 from fscore.vfs.budget import Budget
 from fscore.vfs.dirty import DirtyChunk
 
-MAX_CHUNK_EXTENTS: Final = 1000
+MAX_CHUNK_EXTENTS: Final = 1200
 """Extents that one chunk may hold: each becomes a record, and a transaction of more would be slow."""
 
 MAX_EXTENTS: Final = 16_384

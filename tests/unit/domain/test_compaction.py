@@ -114,8 +114,8 @@ def test_a_wide_hole_is_not_written() -> None:
     assert [record.pos for record in made.records(NEW)] == [0, 60 * MIB]
 
 
-def test_one_round_takes_a_thousand() -> None:
-    made = plan([SliceRecord(0, number + 1, 10, 0, 10) for number in range(1500)])
+def test_one_round_has_a_limit() -> None:
+    made = plan([SliceRecord(0, number + 1, 10, 0, 10) for number in range(MOST + 500)])
     assert made is not None
     assert len(made.replaced) == MOST
     assert plan([SliceRecord(0, 1, 10, 0, 10)]) is None
