@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -74,6 +75,8 @@ def _child(child: Callable[[Tell, Tell], int], log: Path, write_end: int) -> Non
                 os.chdir("/")  # whatever it was started in can be unmounted
 
             code = child(lambda text: send("note", text), ready)
+    except BaseException:  # noqa: BLE001 - there is nobody above to print it
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
