@@ -80,7 +80,8 @@ class Running:
         Raises the first error of what could not be committed.
         """
         with suppress(OSError):  # gone already, or dead: what this process holds is committed all the same
-            write_back(self.mountpoint)
+            if mount_at(self.mountpoint) is not None:
+                write_back(self.mountpoint)
         try:
             self.volume.sync()
         finally:
