@@ -26,6 +26,8 @@ SQL_SERVERS: list[Any] = [
     pytest.param("postgres", marks=pytest.mark.postgres),
     pytest.param("mysql", marks=pytest.mark.mysql),
 ]
+SERVERS = {"postgres": "postgres_server", "mysql": "mariadb_server"}
+"""Fixtures of their servers, which lend databases and take them back."""
 META_ENGINES: list[Any] = [
     "memory",
     "sqlite",

@@ -64,7 +64,7 @@ def open_at(tmp_path: Path) -> Iterator[MakeVolume]:
 
 
 @pytest.fixture
-def make_volume(open_at: MakeVolume, meta_url: str) -> MakeVolume:
+def make_volume(meta_url: str, open_at: MakeVolume) -> MakeVolume:  # which is closed before its place goes
     """As `open_at`, on every engine in turn: without a URL all calls open the same volume."""
     return partial(open_at, meta_url)
 

@@ -21,6 +21,7 @@ from fscore.meta.engine import MetaEngine
 from fscore.meta.engines.registry import forget_memory, open_engine
 from fscore.meta.records import DirStat, Edge
 from fscore.meta.txn import MetaTxn
+from tests.kit.engines import SERVERS, SQL_SERVERS
 from tests.kit.redis_server import RedisServer
 
 Step = Callable[[MetaTxn], None]
@@ -28,6 +29,8 @@ INOS = st.integers(1, 4)
 FILES = st.integers(2, 3)
 INDEXES = st.sampled_from([0, 300])
 NAMES = st.sampled_from([b"a", b"b\xff", b"\x00c"])
+XATTRS = st.sampled_from([b"user.a", b"user.A", b"user.\xc3\xa9"])
+"""Names that database servers can hold, too."""
 SLICES = {1: 10, 2: 4096, 3: 1 << 20}
 ROOT_ATTR = Attr(Kind.DIRECTORY, 0o777, nlink=2, length=4096, parent=1)
 
@@ -96,8 +99,8 @@ ops = st.one_of(
     sizes.flatmap(lambda pair: op("add_refs", st.just(pair[0]), st.just(pair[1]), st.integers(-2, 2))),
     op("put_symlink", INOS, st.binary(min_size=1, max_size=8)),
     op("del_symlink", INOS),
-    op("put_xattr", INOS, NAMES, st.binary(max_size=8)),
-    op("del_xattr", INOS, NAMES),
+    op("put_xattr", INOS, XATTRS, st.binary(max_size=8)),
+    op("del_xattr", INOS, XATTRS),
     op("del_xattrs", INOS),
     op("add_usage", st.integers(-9, 9), st.integers(-9, 9)),
     op("put_delfile", INOS, st.just(100), st.integers(1, 99)),
@@ -201,3 +204,32 @@ def test_every_engine_keeps_the_same_records(redis_server: RedisServer, history:
         wanted = everything(memory)
         assert everything(sqlite) == wanted
         assert everything(first) == wanted
+
+
+@pytest.mark.parametrize("kind", SQL_SERVERS)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    deadline=None,
+    max_examples=max(settings().max_examples // 4, 10),
+)
+@given(st.data())
+def test_servers_keep_the_same_records(kind: str, request: pytest.FixtureRequest, data: st.DataObject) -> None:
+    history = data.draw(st.lists(st.lists(ops, min_size=1, max_size=5).map(apart), max_size=8))
+    server = request.getfixturevalue(SERVERS[kind])
+    database, name = server.lend(), uuid.uuid4().hex
+    made = [open_engine(f"memory://{name}"), open_engine(server.url(database))]
+    try:
+        for engine in made:
+            engine.init_volume(b"{}", {1: ROOT_ATTR})
+            for slice_id, size in SLICES.items():
+                engine.transact(methodcaller("new_slice", slice_id, size))
+        for transaction in history:
+            for engine in made:
+                run(engine, transaction)
+        memory, served = made
+        assert everything(served) == everything(memory)
+    finally:
+        for engine in made:
+            engine.close()
+        forget_memory(name)
+        server.take_back(database)

@@ -25,6 +25,7 @@ from fscore.meta.engines.registry import forget_memory, open_engine
 from fscore.meta.service import AttrChange, MetaService, RenameFlag, SliceRange
 from fscore.meta.txn import MetaTxn
 from fscore.runtime.clock import FakeClock
+from tests.kit.engines import SERVERS, SQL_SERVERS
 from tests.kit.invariants import check_engine
 from tests.kit.quota_audit import check_quotas
 from tests.kit.tree import SUPER
@@ -238,8 +239,9 @@ class UnderQuotas(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("trash", [False, True], ids=["no-trash", "trash"])
-@pytest.mark.parametrize("kind", ["memory", "sqlite", pytest.param("redis", marks=pytest.mark.redis)])
+@pytest.mark.parametrize("kind", ["memory", "sqlite", pytest.param("redis", marks=pytest.mark.redis), *SQL_SERVERS])
 def test_histories_under_quotas(kind: str, request: pytest.FixtureRequest, *, trash: bool) -> None:
+    lent: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
 
         def make_url() -> str:
@@ -249,6 +251,12 @@ def test_histories_under_quotas(kind: str, request: pytest.FixtureRequest, *, tr
                 return f"memory://{name}"
             if kind == "sqlite":
                 return f"sqlite3://{Path(folder) / name}.db"
+            if kind in SERVERS:
+                server = request.getfixturevalue(SERVERS[kind])
+                while lent:
+                    server.take_back(lent.pop())
+                lent.append(server.lend())
+                return str(server.url(lent[-1]))
             url = str(request.getfixturevalue("redis_url"))
             with request.getfixturevalue("redis_server").client_of(url) as client:
                 client.flushdb()

@@ -29,11 +29,12 @@ class Connections:
         self.dialect = dialect
         self.place = place
         self._closed = False
+        self._most = min(place.connections or dialect.writers, dialect.writers)
         self._start()
 
     def _start(self) -> None:
         self._pid = os.getpid()
-        self._writing = threading.BoundedSemaphore(self.dialect.writers)
+        self._writing = threading.BoundedSemaphore(self._most)
         self._writers: deque[Connection] = deque()
         self._readers: deque[Connection] = deque()
 
@@ -50,7 +51,7 @@ class Connections:
                 link.rollback()
                 raise
             finally:
-                self._put(link, writers, self.dialect.writers)
+                self._put(link, writers, self._most)
 
     @contextmanager
     def reader(self) -> Iterator[Connection]:

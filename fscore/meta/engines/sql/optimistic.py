@@ -188,8 +188,9 @@ class ServerTxn(Batching, SqlTxn):
         """Insert where there was no entry, so that the unique key finds the race for a name."""
         call = (self._sql.get_edge, (parent, name))
         self._entered.add(parent)
+        first = call not in self._edges
         self._edges[call] = edge
-        if self._record.reads.get(call) == []:
+        if first and self._record.reads.get(call) == []:
             self._inserted.add(call)
             self._record.run(self._sql.guards.add_edge, (parent, name, edge.ino, edge.kind.value))
         else:
