@@ -81,11 +81,10 @@ def tried(action: Callable[[], object]) -> Callable[[], object]:
     return run
 
 
-def operations(s: MetaService, t: Tree, who: Caller) -> dict[str, Callable[[], object]]:
-    """Every operation of the service, most in several situations."""
-    fresh = [SliceRecord(0, s.new_slice_id(), 100, 0, 100)]
-    exchange, keep = RenameFlag.EXCHANGE, RenameFlag.NO_REPLACE
+def reads(s: MetaService, t: Tree, who: Caller) -> dict[str, Callable[[], object]]:
+    """Every operation that changes nothing."""
     return {
+        """Every operation of the service, most in several situations."""
         "lookup": lambda: s.lookup(who, t.a, b"f"),
         "lookup of nothing": tried(lambda: s.lookup(who, t.a, b"none")),
         "resolve": lambda: s.resolve(who, b"/a/sub/deep"),
@@ -99,6 +98,21 @@ def operations(s: MetaService, t: Tree, who: Caller) -> dict[str, Callable[[], o
         "statfs": s.statfs,
         "summary": lambda: s.summary(who, t.b),
         "dir_stat": lambda: s.dir_stat(t.a),
+        "records": lambda: s.records(t.f, 0),
+        "records of a hole": lambda: s.records(t.f, 1),
+        "getxattr": lambda: s.getxattr(t.f, b"user.x"),
+        "getxattr of nothing": tried(lambda: s.getxattr(t.f, b"user.none")),
+        "listxattr": lambda: s.listxattr(t.f),
+        "listxattr of nothing": lambda: s.listxattr(t.h),
+        "getlk": lambda: s.getlk(t.f, 1, LockKind.READ, 0, 9),
+    }
+
+
+def changes(s: MetaService, t: Tree, who: Caller) -> dict[str, Callable[[], object]]:
+    """Every operation that changes something."""
+    fresh = [SliceRecord(0, s.new_slice_id(), 100, 0, 100)]
+    exchange, keep = RenameFlag.EXCHANGE, RenameFlag.NO_REPLACE
+    return {
         "mknod": lambda: s.mknod(who, t.a, b"new", Kind.FIFO, 0o644),
         "create": lambda: s.create(who, t.a, b"new", 0o644),
         "create what exists": lambda: s.create(who, t.a, b"f", 0o644, exclusive=False),
@@ -128,26 +142,24 @@ def operations(s: MetaService, t: Tree, who: Caller) -> dict[str, Callable[[], o
         "truncate far": lambda: s.truncate(who, t.f, 5 << 30),
         "fallocate": lambda: s.fallocate(who, t.f, 0, 0, 5000),
         "punch": lambda: s.fallocate(who, t.f, 3, 10, 50),
-        "records": lambda: s.records(t.f, 0),
-        "records of a hole": lambda: s.records(t.f, 1),
         "write": lambda: s.write(t.f, 0, fresh, 1, new_length=100),
         "write to one of two": lambda: s.write(t.g, 0, fresh, 1, new_length=9000),
         "compose": lambda: s.compose(who, t.f, 0, [SliceRange(t.h, 0, 50)]),
         "copy_file_range": lambda: s.copy_file_range(who, t.h, 0, t.f, 0, 1 << 20),
-        "getxattr": lambda: s.getxattr(t.f, b"user.x"),
-        "getxattr of nothing": tried(lambda: s.getxattr(t.f, b"user.none")),
-        "listxattr": lambda: s.listxattr(t.f),
-        "listxattr of nothing": lambda: s.listxattr(t.h),
         "setxattr": lambda: s.setxattr(who, t.f, b"user.y", b"1"),
         "setxattr anew": lambda: s.setxattr(who, t.f, b"user.y", b"1", mode="create"),
         "setxattr again": lambda: s.setxattr(who, t.f, b"user.x", b"1", mode="replace"),
         "removexattr": lambda: s.removexattr(who, t.f, b"user.x"),
         "flock": lambda: s.flock(t.f, 1, LockKind.WRITE),
         "setlk": lambda: s.setlk(t.f, 1, LockKind.READ, 0, 9, 1),
-        "getlk": lambda: s.getlk(t.f, 1, LockKind.READ, 0, 9),
         "clone a file": lambda: s.clone(who, t.f, t.a, b"new"),
         "clone a tree": lambda: s.clone(who, t.b, t.a, b"new"),
     }
+
+
+def operations(s: MetaService, t: Tree, who: Caller) -> dict[str, Callable[[], object]]:
+    """Every operation of the service, most in several situations."""
+    return reads(s, t, who) | changes(s, t, who)
 
 
 class Trees:
