@@ -8,7 +8,7 @@ import msgspec
 
 from fscore.admin.metadata import ROOT_USER, metadata, path_of
 from fscore.domain.errors import NotFound, SettingError
-from fscore.domain.ids import ROOT
+from fscore.domain.ids import ROOT, Ino
 from fscore.domain.quota import Load, Quota, QuotaKey, QuotaKind
 from fscore.meta.service import MetaService
 
@@ -120,7 +120,13 @@ def check_quotas(target: str, whose: Subject | None = None, *, repair: bool = Fa
 def _key(meta: MetaService, whose: Subject) -> QuotaKey:
     if whose.kind is not QuotaKind.DIRECTORY:
         return QuotaKey(whose.kind, whose.number)
-    ino, _ = meta.resolve(ROOT_USER, whose.path.encode("utf-8", "surrogateescape"))
+    try:
+        ino, _ = meta.resolve(ROOT_USER, whose.path.encode("utf-8", "surrogateescape"))
+    except NotFound:
+        number = whose.path.removeprefix("/").removeprefix("inode:")
+        if not number.isdecimal() or "inode:" not in whose.path:
+            raise
+        ino = Ino(int(number))  # what `list` shows of a directory that is gone
     return QuotaKey(whose.kind, ino)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from fscore.domain.caller import Caller
 from fscore.domain.errors import NoSpace, OverQuota
+from fscore.domain.quota import Quota, QuotaKey, QuotaKind
 from fscore.meta.ops.change import AttrChange
 from fscore.meta.txn import MetaTxn
 from fscore.runtime.clock import FakeClock
@@ -78,6 +79,18 @@ def test_a_check_that_finds_something_fails_until_it_is_repaired(fscore: Fscore,
     assert done.out == "/new/one: recorded 4096 bytes and 1 inodes, counted 0 and 0\n"
     fscore("quota", "check", cli_volume, "--path", "/new/one", "--repair").ok()
     fscore("quota", "check", cli_volume, "--path", "/new/one").ok()
+
+
+def test_a_record_that_outlived_its_directory_can_be_deleted(fscore: Fscore, cli_volume: str) -> None:
+    """The official client makes some (volume-format.md 2.10)."""
+    with open_volume(cli_volume, background=False) as volume:
+        key = QuotaKey(QuotaKind.DIRECTORY, 4711)
+        volume.meta.engine.transact(lambda txn: txn.put_quota(key, Quota(max_inodes=5)))
+    (line,) = fscore.json("quota", "list", cli_volume)
+    assert line["subject"] == "inode:4711"
+    fscore("quota", "delete", cli_volume, "--path", "inode:4711").ok()
+    assert fscore.json("quota", "list", cli_volume) == []
+    assert "no such file" in fscore.refused(1, "quota", "delete", cli_volume, "--path", "/4711")
 
 
 @pytest.mark.parametrize(

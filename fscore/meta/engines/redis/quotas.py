@@ -16,6 +16,9 @@ from fscore.meta.engines.redis.keys import Keys
 from fscore.meta.engines.redis.link import Link
 from fscore.meta.engines.redis.recall import Read
 from fscore.meta.engines.redis.scripts import LOG_PAGE
+from fscore.runtime import log
+
+logger = log.get(__name__)
 
 LIMITS: Final = struct.Struct(">qq")
 PAGE: Final = 1000
@@ -122,5 +125,8 @@ def load(link: Link, keys: Keys, kinds: Sequence[QuotaKind]) -> dict[QuotaKey, Q
     for at, kind in enumerate(kinds):
         limits, space, inodes = answers[3 * at : 3 * at + 3]
         for field, count in inodes.items():
-            found[QuotaKey(kind, int(field))] = decode(limits.get(field), space.get(field), count)
+            try:
+                found[QuotaKey(kind, int(field))] = decode(limits.get(field), space.get(field), count)
+            except (CorruptError, ValueError) as error:
+                logger.warning("a quota in %s is left out: field %r: %s", keys.quota(kind)[0].decode(), field, error)
     return found
