@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import count
-from typing import Final
+from typing import Final, NamedTuple
 
 from fscore.domain.attr import Attr, Entry, Kind
 from fscore.domain.caller import Caller
@@ -24,18 +24,25 @@ KEPT: Final = 8
 Batch = tuple[Sequence[Entry], int]
 """Entries, and the number of own changes before they were read."""
 
-Plus = tuple[Sequence[Entry], Sequence[Attr | None]]
-"""Entries, and the attributes of each as they are now; None for one that was removed, or is about to be."""
+
+class Plus(NamedTuple):
+    """A page of a listing with attributes as they are now; None for a name that was removed, or is about to be."""
+
+    entries: Sequence[Entry]
+    attrs: Sequence[Attr | None]
+    fixed: bool
+    """Whether the directory never changes, nor what its names lead to."""
 
 
 class DirHandle:
     """One opendir(3): a stream of entries, and a window on what it gave."""
 
-    __slots__ = ("_batches", "_ended", "_next", "_stream", "ino", "lock", "who")
+    __slots__ = ("_batches", "_ended", "_next", "_stream", "fixed", "ino", "lock", "who")
 
-    def __init__(self, who: Caller, ino: int) -> None:
+    def __init__(self, who: Caller, ino: int, *, fixed: bool) -> None:
         self.who = who
         self.ino = ino
+        self.fixed = fixed
         self.lock = threading.Lock()
         self._stream: Iterator[Batch] = iter(())
         self._batches: deque[tuple[int, Batch]] = deque()
@@ -82,7 +89,7 @@ class DirOperations(FileOperations):
         ino = self._node(ino)
         attr = self.meta.getattr(ino)
         fh = next(self._dir_numbers)
-        self._dirs[fh] = DirHandle(who, ino)
+        self._dirs[fh] = DirHandle(who, ino, fixed=attr.immutable)
         return OpenReply(fh, keep_cache=attr.immutable, cache_dir=attr.immutable)
 
     def peek_opendir(self, who: Caller, ino: int, flags: int = 0) -> OpenReply | None:
@@ -106,7 +113,7 @@ class DirOperations(FileOperations):
         """As readdir with `plus`, the attributes beside the entries."""
         handle = self._dir(fh)
         entries, changes = self._page(handle, offset, most)
-        return entries, self._attrs_of(handle.ino, entries, changes)
+        return Plus(entries, self._attrs_of(handle.ino, entries, changes), handle.fixed)
 
     def _page(self, handle: DirHandle, offset: int, most: int) -> Batch:
         with handle.lock:

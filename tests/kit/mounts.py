@@ -9,6 +9,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -16,6 +17,7 @@ from typing import Any, Final, Protocol
 import pytest
 
 from fscore.admin.format import format_volume
+from fscore.mount.mounts import canonical, mount_at
 from fscore.volume import Volume, open_volume
 from tests.kit.redis_server import RedisServer
 from tests.kit.volumes import assert_sound
@@ -67,7 +69,7 @@ class Mount:
         process, self._process = self._process, None
         if process is None:
             return 0
-        if os.path.ismount(self.base) or process.poll() is not None:
+        if mount_at(canonical(self.base)) is not None:
             subprocess.run(["umount", *(["-l"] if lazy else []), str(self.base)], capture_output=True, check=False)
         try:
             return process.wait(WAIT_S)
@@ -212,9 +214,9 @@ class MakeMount(Protocol):
     def __call__(self, *options: str, url: str = ..., transport: str = ..., engine: str = ...) -> Mount: ...
 
 
-@pytest.fixture
-def make_mount(request: pytest.FixtureRequest) -> Iterator[MakeMount]:
-    """A factory of mounts of one fresh volume, for tests that need several, or others than `mounted`."""
+@contextmanager
+def mount_maker(request: pytest.FixtureRequest) -> Iterator[MakeMount]:
+    """A factory of mounts of one fresh volume; all are unmounted and the volume audited at the end."""
     need_fuse()
     mounts: list[Mount] = []
     urls: list[str] = []
@@ -235,3 +237,27 @@ def make_mount(request: pytest.FixtureRequest) -> Iterator[MakeMount]:
             mount.stop(lazy=True)
         for url in urls:
             assert_volume_sound(url, leaks=True)
+
+
+@pytest.fixture
+def make_mount(request: pytest.FixtureRequest) -> Iterator[MakeMount]:
+    """A factory of mounts of one fresh volume, for tests that need several, or others than `mounted`."""
+    with mount_maker(request) as make:
+        yield make
+
+
+@pytest.fixture(scope="module", params=["kernel", "pyfuse3"])
+def module_mounts(request: pytest.FixtureRequest) -> Iterator[tuple[Mount, Mount]]:
+    """Two mounts of one volume for the tests of a module: one on each transport in turn, and one on ours."""
+    with mount_maker(request) as make:
+        yield make(transport=request.param), make()
+
+
+@pytest.fixture
+def both(module_mounts: tuple[Mount, Mount]) -> tuple[Path, Path]:
+    """A fresh directory, as each of two mounts has it."""
+    name = uuid.uuid4().hex[:8]
+    places = module_mounts[0].base / name, module_mounts[1].base / name
+    places[0].mkdir()
+    until(places[1].is_dir)
+    return places

@@ -11,6 +11,7 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -348,11 +349,12 @@ def append(path: Path, data: bytes) -> None:
 def test_capabilities_go_with_a_write(whole: Mounted) -> None:
     path = whole.path / "program"
     capability = bytes.fromhex("0100000200040000000000000000000000000000")
-    for change in (
+    changes: list[Callable[[], None]] = [
         lambda: append(path, b"x"),
         lambda: os.truncate(path, 1),
         lambda: os.chown(path, 5, 5),
-    ):
+    ]
+    for change in changes:
         path.write_bytes(b"12345")
         os.setxattr(path, "security.capability", capability)
         assert os.getxattr(path, "security.capability") == capability

@@ -22,7 +22,7 @@ MANY = {"kernel-sqlite": 20_000, "kernel-redis": 6_000, "pyfuse3-sqlite": 3_000}
 class Dirent(ctypes.Structure):
     """`struct dirent` of glibc on 64 bits."""
 
-    _fields_ = [
+    _fields_ = [  # type: ignore[mutable-override]  # typeshed has it so
         ("d_ino", ctypes.c_uint64),
         ("d_off", ctypes.c_int64),
         ("d_reclen", ctypes.c_uint16),

@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,14 +19,8 @@ TTL_S = 1.2
 """Longer than names and attributes are believed."""
 
 
-@pytest.fixture(params=["kernel", "pyfuse3"])
-def both(request: pytest.FixtureRequest, make_mount: MakeMount) -> tuple[Mount, Mount]:
-    """A mount on each transport, and a second one on ours."""
-    return make_mount(transport=request.param), make_mount()
-
-
-def test_what_is_closed_is_seen_by_who_opens(both: tuple[Mount, Mount]) -> None:
-    one, two = (mount.base / "f" for mount in both)
+def test_what_is_closed_is_seen_by_who_opens(both: tuple[Path, Path]) -> None:
+    one, two = (place / "f" for place in both)
     dice = random.Random(5)
     for step in range(10):
         data = dice.randbytes(dice.randrange(1, 300_000))
@@ -36,8 +31,8 @@ def test_what_is_closed_is_seen_by_who_opens(both: tuple[Mount, Mount]) -> None:
         assert reader.read_bytes() == data
 
 
-def test_same_length_other_bytes(both: tuple[Mount, Mount]) -> None:
-    one, two = (mount.base / "f" for mount in both)
+def test_same_length_other_bytes(both: tuple[Path, Path]) -> None:
+    one, two = (place / "f" for place in both)
     one.write_bytes(b"a" * 50_000)
     until(two.exists)
     for step in range(6):
@@ -48,8 +43,8 @@ def test_same_length_other_bytes(both: tuple[Mount, Mount]) -> None:
     assert two.read_bytes() == one.read_bytes()
 
 
-def test_a_reader_that_stays_open_sees_the_change_in_a_while(both: tuple[Mount, Mount]) -> None:
-    one, two = (mount.base / "f" for mount in both)
+def test_a_reader_that_stays_open_sees_the_change_in_a_while(both: tuple[Path, Path]) -> None:
+    one, two = (place / "f" for place in both)
     one.write_bytes(b"old" * 1000)
     until(two.exists)
     with two.open("rb", buffering=0) as file:
@@ -59,8 +54,8 @@ def test_a_reader_that_stays_open_sees_the_change_in_a_while(both: tuple[Mount, 
         assert os.pread(file.fileno(), 3, 0) == b"new"
 
 
-def test_names_come_over_within_their_time(both: tuple[Mount, Mount]) -> None:
-    one, two = (mount.base for mount in both)
+def test_names_come_over_within_their_time(both: tuple[Path, Path]) -> None:
+    one, two = both
     (one / "d").mkdir()
     (one / "d" / "f").write_bytes(b"x")
     until((two / "d" / "f").exists)
@@ -77,8 +72,8 @@ def test_names_come_over_within_their_time(both: tuple[Mount, Mount]) -> None:
     assert not (one / "d").exists()
 
 
-def test_a_file_removed_elsewhere_is_read_to_the_end(both: tuple[Mount, Mount]) -> None:
-    one, two = (mount.base / "f" for mount in both)
+def test_a_file_removed_elsewhere_is_read_to_the_end(both: tuple[Path, Path]) -> None:
+    one, two = (place / "f" for place in both)
     data = random.Random(1).randbytes(2_000_000)
     one.write_bytes(data)
     until(two.exists)
@@ -100,20 +95,28 @@ def test_what_never_changes_is_kept_by_the_kernel(make_mount: MakeMount, tmp_pat
         assert (place / "weights").read_bytes() == b"w" * 300_000
         assert os.listdir(place) == ["weights"]
 
+    for _ in range(5):  # somebody may make the kernel drop what it keeps in the middle of a round
+        kinds = _asked_for(mount, use, tmp_path / "log")
+        if kinds <= {"open", "release", "opendir", "releasedir"}:
+            return
+    pytest.fail(f"the kernel asks for what never changes: {kinds}")
+
+
+def _asked_for(mount: Mount, use: Callable[[], None], log: Path) -> set[str]:
+    """What the kernel asks about inodes 2 and 3 while a program uses them, once it has seen them."""
     use()
-    with (tmp_path / "log").open("wb") as out:
+    with log.open("wb") as out:
         follow = subprocess.Popen(["cat", mount.base / ".accesslog"], stdout=out)
-        until(lambda: (tmp_path / "log").stat().st_size > 0)
-        for _ in range(3):
+        until(lambda: log.stat().st_size > 0)
+        for _ in range(2):
             time.sleep(TTL_S)
             use()
         time.sleep(TTL_S)
         follow.kill()
         follow.wait()
-    asked = [line.split()[3:5] for line in (tmp_path / "log").read_text().splitlines() if " - OK" in line]
-    kinds = {what for what, about in asked if about.startswith(("(2", "(3"))}
-    assert kinds <= {"open", "release", "opendir", "releasedir"}, "no attributes, no bytes, no names, no flush"
+    asked = [line.split()[3:5] for line in log.read_text().splitlines() if " - OK" in line]
     assert ["lookup", "(1,model):"] in asked, "the directory above may change, and is asked"
+    return {what for what, about in asked if about.startswith(("(2", "(3"))}
 
 
 def _released(make_mount: MakeMount) -> str:

@@ -15,6 +15,7 @@ from fscore.domain.caller import Caller
 from fscore.domain.locks import EOF, LockKind
 from fscore.mount.api import AttrReply, AttrRequest, Callers, EntryReply, LockRequest, OpenReply, StatfsReply
 from fscore.mount.operations import Operations
+from fscore.mount.operations_dirs import Plus
 from fscore.mount.transports.kernel import wire
 from fscore.mount.transports.kernel.protocol import BODY, HEADER, OUT, Init, Opcode
 from fscore.mount.transports.kernel.requests import HANDLERS, Answer
@@ -48,7 +49,7 @@ REPLIES: dict[str, Any] = {
     "lseek": 11,
     "copy_file_range": 2,
     "readdir": [],
-    "readdirplus": ([], []),
+    "readdirplus": Plus([], [], fixed=False),
     "statfs": StatfsReply(4096, 1, 1, 1, 1),
 }
 

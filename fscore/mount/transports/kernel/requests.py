@@ -32,6 +32,7 @@ class Work(Protocol):
     node: int
     operations: Operations
     lifetimes: wire.Lifetimes
+    fixed_lifetimes: wire.Lifetimes
 
     def who(self, umask: int = 0) -> Caller:
         """Who asks."""
@@ -345,8 +346,9 @@ def readdirplus(work: Work) -> Answer:
     work.wait()
     fh, offset, size, _, _, _, _ = p.READ_IN.unpack_from(work.buffer, BODY)
     most = size // (p.DIRENTPLUS.size + NAME) + 1
-    entries, attrs = work.operations.readdirplus(work.who(), work.node, fh, offset, most)
-    body = wire.direntsplus(entries, attrs, offset, size, work.lifetimes)
+    page = work.operations.readdirplus(work.who(), work.node, fh, offset, most)
+    lifetimes = work.fixed_lifetimes if page.fixed else work.lifetimes
+    body = wire.direntsplus(page.entries, page.attrs, offset, size, lifetimes)
     return wire.head(work.unique, len(body)), body
 
 

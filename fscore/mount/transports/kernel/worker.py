@@ -59,6 +59,7 @@ class Worker:
         self.buffer = bytearray(room)
         self.operations = operations
         self.lifetimes = lifetimes
+        self.fixed_lifetimes = lifetimes._replace(fixed_entry=lifetimes.fixed)
         self._callers = callers
         self._crew = crew
         self._waits = False
