@@ -28,7 +28,9 @@ _ERRORS: Final = "fuse.errors."
 
 def render(found: Snapshot, gauges: Mapping[str, float]) -> bytes:
     """The lines of a process's metrics, and of `gauges`, which come with their JuiceFS names."""
-    lines: dict[str, float] = {f"juicefs_{name}": value for name, value in gauges.items()}
+    lines: dict[str, float] = {
+        name if name.startswith("fscore_") else f"juicefs_{name}": value for name, value in gauges.items()
+    }
     lines |= {f"juicefs_{name}": number(found, key) for key, name in _COUNTERS.items()}
     lines["juicefs_blockcache_hits"] = number(found, "cache.memory.hit") + number(found, "cache.disk.hit.count")
     lines["juicefs_blockcache_hit_bytes"] = number(found, "cache.memory.hit.bytes") + number(
