@@ -30,10 +30,14 @@ def open_engine(url: str) -> MetaEngine:
         from fscore.meta.engines.redis.engine import open_redis
 
         return open_redis(url)
-    if scheme in {"sqlite3", "postgres", "mysql"}:
-        from fscore.meta.engines.sql.engine import open_sql
+    if scheme == "sqlite3":
+        from fscore.meta.engines.sql.engine import open_sqlite
 
-        return open_sql(url)
+        return open_sqlite(url)
+    if scheme in {"postgres", "mysql"}:
+        from fscore.meta.engines.sql.server_engine import open_server
+
+        return open_server(url)
     raise SettingError(f"no metadata engine for {scheme}://; there are {', '.join(SCHEMES)}")
 
 

@@ -17,7 +17,7 @@ from fscore.domain.errors import CorruptError, SettingError, UnavailableError
 from fscore.domain.slices import SliceRecord, pack
 from fscore.meta.engines.sql.connections import Connections
 from fscore.meta.engines.sql.dialects import Sqlite
-from fscore.meta.engines.sql.engine import PATIENCE_S, SqlEngine, open_sql
+from fscore.meta.engines.sql.engine import PATIENCE_S, SqlEngine, open_sqlite
 from fscore.meta.engines.sql.links import Connection
 from fscore.meta.engines.sql.places import FilePlace, Place
 from fscore.meta.records import Counter, Edge, Session
@@ -39,7 +39,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def engine(path: Path) -> Iterator[SqlEngine]:
     """An engine with a new volume."""
-    opened = open_sql(f"sqlite3://{path}")
+    opened = open_sqlite(f"sqlite3://{path}")
     opened.init_volume(b"{}", {1: ROOT_ATTR})
     yield opened
     opened.close()
@@ -84,7 +84,7 @@ def test_the_schema_is_the_official_one(engine: SqlEngine, path: Path) -> None:
 
 
 def test_a_table_prefix(path: Path) -> None:
-    engine = open_sql(f"sqlite3://{path}?table_prefix=team_a")
+    engine = open_sqlite(f"sqlite3://{path}?table_prefix=team_a")
     assert engine.load_setting() is None
     engine.init_volume(b"{}", {1: ROOT_ATTR})
     engine.transact(lambda t: t.put_edge(1, b"a", Edge(Kind.FILE, 2)))
@@ -95,7 +95,7 @@ def test_a_table_prefix(path: Path) -> None:
     assert connection.execute("SELECT count(*) FROM jfs_team_a_edge").fetchone() == (1,)
     connection.close()
     with pytest.raises(SettingError, match="table_prefix"):
-        open_sql(f"sqlite3://{path}?table_prefix=x;drop")
+        open_sqlite(f"sqlite3://{path}?table_prefix=x;drop")
 
 
 def test_bytes_are_blobs_and_names_of_xattrs_text(engine: SqlEngine, raw: sqlite3.Connection) -> None:
@@ -205,7 +205,7 @@ def test_a_lock_that_is_never_released(engine: SqlEngine, path: Path, raw: sqlit
 
 
 def test_no_database_is_made_by_looking(tmp_path: Path) -> None:
-    engine = open_sql(f"sqlite3://{tmp_path}/none.db")
+    engine = open_sqlite(f"sqlite3://{tmp_path}/none.db")
     assert engine.load_setting() is None
     with pytest.raises(SettingError, match="fscore format"):
         engine.transact(lambda t: t.node(1))
@@ -215,7 +215,7 @@ def test_no_database_is_made_by_looking(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("this is no database, whatever its name says" * 50)
-    engine = open_sql(f"sqlite3://{tmp_path}/text.db")
+    engine = open_sqlite(f"sqlite3://{tmp_path}/text.db")
     with pytest.raises(CorruptError):
         engine.load_setting()
     engine.close()
@@ -225,7 +225,7 @@ def test_a_database_of_somebody_else(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "else.db") as connection:
         connection.execute("CREATE TABLE notes (text TEXT)")
     connection.close()
-    engine = open_sql(f"sqlite3://{tmp_path}/else.db")
+    engine = open_sqlite(f"sqlite3://{tmp_path}/else.db")
     assert engine.load_setting() is None
     with pytest.raises(SettingError, match="no such table"):
         engine.counters()
@@ -233,7 +233,7 @@ def test_a_database_of_somebody_else(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_is_missing(tmp_path: Path) -> None:
-    engine = open_sql(f"sqlite3://{tmp_path}/no/such/meta.db")
+    engine = open_sqlite(f"sqlite3://{tmp_path}/no/such/meta.db")
     with pytest.raises(UnavailableError, match="unable to open"):
         engine.init_volume(b"{}", {1: ROOT_ATTR})
     engine.close()
@@ -243,12 +243,12 @@ def test_a_directory_that_is_missing(tmp_path: Path) -> None:
 def test_a_wrong_url(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SettingError):
-        open_sql(url).init_volume(b"{}", {1: ROOT_ATTR})
+        open_sqlite(url).init_volume(b"{}", {1: ROOT_ATTR})
 
 
 def test_a_relative_path_and_a_durability_of_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    engine = open_sql("sqlite3://my meta.db?synchronous=full")
+    engine = open_sqlite("sqlite3://my meta.db?synchronous=full")
     engine.init_volume(b"{}", {1: ROOT_ATTR})
     engine.close()
     assert (tmp_path / "my meta.db").exists()

@@ -381,12 +381,7 @@ def _three(row: Row) -> tuple[int, int, int]:
     return row[0], row[1], row[2]
 
 
-def open_sql(url: str) -> SqlEngine:
-    """The engine behind a SQL META-URL; see `places`. Drivers of servers are imported when one is asked for."""
-    scheme = url.partition("://")[0]
-    if scheme == "sqlite3":
-        dialect = Sqlite()
-        return SqlEngine(dialect, dialect.place(url))
-    from fscore.meta.engines.sql.server_engine import open_server
-
-    return open_server(url)
+def open_sqlite(url: str) -> SqlEngine:
+    """The engine behind `sqlite3:///absolute/path.db` or `sqlite3://relative.db`."""
+    dialect = Sqlite()
+    return SqlEngine(dialect, dialect.place(url))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import sqlalchemy as sa
 
-if TYPE_CHECKING:
-    from fscore.meta.engines.sql.statements import Statements
+from fscore.meta.engines.sql.statements import Statements
 
 
 class GuardStatements:
@@ -45,3 +45,9 @@ class GuardStatements:
             "plocks": sql.locks.get_plocks,
         }
         """By the name of the reading method whose arguments are the statement's."""
+
+
+@functools.cache
+def guards(sql: Statements) -> GuardStatements:
+    """Those beside a set of statements, compiled once in a process."""
+    return GuardStatements(sql)

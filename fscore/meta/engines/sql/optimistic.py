@@ -25,6 +25,7 @@ from fscore.domain.attr import Attr, Kind
 from fscore.domain.errors import ConflictError, Invalid
 from fscore.domain.locks import LockKind, Ranges
 from fscore.domain.slices import RECORD, SliceRecord, pack
+from fscore.meta.engines.sql.guards import guards
 from fscore.meta.engines.sql.links import Call, Link, Row
 from fscore.meta.engines.sql.rows import attr_of
 from fscore.meta.engines.sql.servers import COMMIT, ServerDialect, ServerLink
@@ -115,9 +116,13 @@ class Recorder(Link):
 class Batching(SqlView):
     """Reads that can be fetched together."""
 
+    def __init__(self, link: Link, statements: Statements) -> None:
+        super().__init__(link, statements)
+        self._guarding = guards(statements)
+
     def prefetch(self, *wants: Want) -> None:
         """One round trip for all of them."""
-        known = self._sql.guards.wanted
+        known = self._guarding.wanted
         self._link.fetch([(known[want.kind], want.key) for want in wants if want.kind in known])
 
     def xattr(self, ino: int, name: bytes) -> bytes | None:
@@ -192,7 +197,7 @@ class ServerTxn(Batching, SqlTxn):
         self._edges[call] = edge
         if first and self._record.reads.get(call) == []:
             self._inserted.add(call)
-            self._record.run(self._sql.guards.add_edge, (parent, name, edge.ino, edge.kind.value))
+            self._record.run(self._guarding.add_edge, (parent, name, edge.ino, edge.kind.value))
         else:
             super().put_edge(parent, name, edge)
 
@@ -258,7 +263,7 @@ class ServerTxn(Batching, SqlTxn):
         guards = [
             Guard(call, rows, is_node=call[0] == self._sql.get_node)
             for call, rows in self._record.reads.items()
-            if call[0] not in self._sql.guards.uncompared
+            if call[0] not in self._guarding.uncompared
         ]
         answers = link.ask([*dialect.snapshot, *(guard.call for guard in guards), COMMIT])[len(dialect.snapshot) : -1]
         return all(guard.holds(answer.rows) for guard, answer in zip(guards, answers, strict=True))
@@ -283,31 +288,31 @@ class ServerTxn(Batching, SqlTxn):
         record.link.finish(record.intents, record.musts)
 
     def _guards(self) -> Iterator[Guard]:
-        reads, sql, guards = self._record.reads, self._sql, self._sql.guards
+        reads, sql, guarding = self._record.reads, self._sql, self._guarding
         locks = self._locks()
         for ino in sorted(locks, key=self._lock_order):
-            node = guards.exclusive_node if locks[ino] else guards.shared_node
+            node = guarding.exclusive_node if locks[ino] else guarding.shared_node
             yield Guard((node, (ino,)), reads.get((sql.get_node, (ino,))), is_node=True)
         for call, rows in reads.items():
             text, args = call
-            if text == sql.get_node or text in guards.uncompared or call in self._inserted:
+            if text == sql.get_node or text in guarding.uncompared or call in self._inserted:
                 continue
             if text == sql.get_edge and rows:
-                yield Guard((guards.exclusive_edge if call in self._edges else guards.shared_edge, args), rows)
+                yield Guard((guarding.exclusive_edge if call in self._edges else guarding.shared_edge, args), rows)
             else:
-                yield Guard((guards.locking.get(text, text), args), rows)
+                yield Guard((guarding.locking.get(text, text), args), rows)
 
     def _locks(self) -> dict[int, bool]:
         """Inodes whose rows are to be locked, and whether for this transaction alone."""
-        sql, guards = self._sql, self._sql.guards
+        sql, guarding = self._sql, self._guarding
         locks = dict.fromkeys(self._entered, False)
         for call, rows in self._record.reads.items():
             text, args = call
             if text == sql.get_edge:
                 _lock(locks, args[0], alone=not rows and call not in self._inserted)
-            elif text in guards.of_directory:
+            elif text in guarding.of_directory:
                 _lock(locks, args[0], alone=True)
-            elif text in guards.of_inode:
+            elif text in guarding.of_inode:
                 _lock(locks, args[0], alone=False)
         for ino in self._touched:
             locks[ino] = True
@@ -336,7 +341,7 @@ class ServerTxn(Batching, SqlTxn):
     def _evidence(self) -> dict[Call, Attr | Edge | bool]:
         """Reads that tell whether this transaction was committed, and what they find then; False: nothing."""
         sql, reads = self._sql, self._record.reads
-        found: dict[Call, Attr | Edge | bool] = {(sql.guards.get_slice, (number,)): True for number in self._slices}
+        found: dict[Call, Attr | Edge | bool] = {(self._guarding.get_slice, (number,)): True for number in self._slices}
         found |= {call: edge or False for call, edge in self._edges.items()}
         own: dict[Call, Attr | Edge | bool] = {}
         for ino, attr in self._nodes.items():

@@ -96,20 +96,22 @@ class ServerEngine(SqlEngine):
 
 
 def open_server(url: str) -> ServerEngine:
-    """The engine behind a META-URL of a database server."""
+    """The engine behind a META-URL of a database server. The driver is imported now, and may be missing."""
     scheme = url.partition("://")[0]
-    dialect: ServerDialect
     try:
-        if scheme == "postgres":
-            from fscore.meta.engines.sql.postgres import Postgres
-
-            dialect = Postgres()
-        elif scheme == "mysql":
-            from fscore.meta.engines.sql.mysql import Mysql
-
-            dialect = Mysql()
-        else:
-            raise SettingError(f"no SQL engine for {scheme}://; there are mysql, postgres, sqlite3")
+        dialect = _postgres() if scheme == "postgres" else _mysql()
     except ImportError as error:
         raise SettingError(f"{scheme}:// needs a driver: pip install 'fscore[{scheme}]' ({error})") from error
     return ServerEngine(dialect, dialect.place(url))
+
+
+def _postgres() -> ServerDialect:
+    from fscore.meta.engines.sql.postgres import Postgres
+
+    return Postgres()
+
+
+def _mysql() -> ServerDialect:
+    from fscore.meta.engines.sql.mysql import Mysql
+
+    return Mysql()

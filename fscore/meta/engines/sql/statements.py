@@ -13,7 +13,6 @@ import sqlalchemy as sa
 
 from fscore.meta.engines.sql.acls import AclStatements
 from fscore.meta.engines.sql.compiler import ONE, ZERO, Compiler, p
-from fscore.meta.engines.sql.guards import GuardStatements
 from fscore.meta.engines.sql.locks import LockStatements
 from fscore.meta.engines.sql.quotas import QuotaStatements
 from fscore.meta.engines.sql.rows import NODE_COLUMNS
@@ -46,7 +45,6 @@ class Statements(Compiler):
         self.locks = LockStatements(self)
         self.acls = AclStatements(self)
         self.quotas = QuotaStatements(self)
-        self.guards = GuardStatements(self)
         self.update_node = functools.cache(self._update_node)
 
     def _insert(self, table: sa.Table, *columns: str, **fixed: object) -> Any:  # noqa: ANN401 - see dialects.Insert
