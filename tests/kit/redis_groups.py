@@ -7,6 +7,7 @@ made for quick failovers: a death is believed in after half a second to a second
 from __future__ import annotations
 
 import itertools
+import signal
 import socket
 import subprocess
 import tempfile
@@ -65,6 +66,7 @@ class Group(ABC):
         self._commands: dict[int, list[str]] = {}
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._databases = itertools.count()
+        self._hung: set[int] = set()
 
     def launch(self, port: int, *options: str) -> None:
         """Start a server on a port."""
@@ -83,6 +85,16 @@ class Group(ABC):
         process = self._processes.pop(port)
         process.kill()
         process.wait()
+
+    def hang(self, port: int) -> None:
+        """Let a server stand still, with its connections open."""
+        self._hung.add(port)
+        self._processes[port].send_signal(signal.SIGSTOP)
+
+    def wake(self, port: int) -> None:
+        """Let it go on, believing what it believed."""
+        self._hung.discard(port)
+        self._processes[port].send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """End all."""
@@ -250,7 +262,7 @@ class ClusterGroup(Group):
         """The owner of the slot of the volume."""
         slot = redis.crc.key_slot(b"{%d}" % database_of(url))
         for port in self.nodes:
-            if port in self.dead:
+            if port in self.dead or port in self._hung:
                 continue
             with self.client(port) as client:
                 for (first, last), (owner, *_) in _slots(client):

@@ -47,6 +47,8 @@ _AGAIN: Final = (
     exceptions.AskError,
 )
 _LOST: Final = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
+_PASSING: Final = ("NOREPLICAS", "UNBLOCKED", "BUSY ")
+"""First words of errors that pass: too few replicas just now, a master that became none, a script that runs long."""
 _FULL: Final = ("OOM", "MISCONF")
 
 logger = log.get(__name__)
@@ -166,7 +168,7 @@ class Link:
             welcome, answers = answers[: len(greeting)], answers[len(greeting) :]
             if not any(isinstance(answer, exceptions.ResponseError) for answer in welcome):
                 self._greeted = generation
-        doubted = next((answer for answer in answers if isinstance(answer, _AGAIN)), None)
+        doubted = next((answer for answer in answers if _passes(answer)), None)
         if doubted is not None:
             self.master.doubt(doubted, generation, _host(connection))
         self._give(generation, connection)
@@ -189,7 +191,7 @@ class Link:
         finally:
             connection.disconnect()
         failed = next((answer for answer in answers if isinstance(answer, exceptions.ResponseError)), None)
-        if isinstance(failed, _AGAIN):
+        if _passes(failed):
             return None
         if failed is not None:
             raise self._translate(failed)
@@ -251,7 +253,7 @@ class Link:
             return SettingError(text)
         if isinstance(error, exceptions.AskError) and not isinstance(error, exceptions.MovedError):
             return _AskedError(text, (error.host, error.port))
-        if isinstance(error, _AGAIN) or "NOREPLICAS" in str(error):
+        if _passes(error):
             return TransientError(text)
         if isinstance(error, _LOST):
             return LostError(text)
@@ -267,6 +269,13 @@ class Link:
         if self._pid == os.getpid():
             while self._idle:
                 self._idle.pop()[1].disconnect()
+
+
+def _passes(answer: object) -> bool:
+    """Whether an answer says: not done, try again soon, perhaps elsewhere."""
+    return isinstance(answer, _AGAIN) or (
+        isinstance(answer, exceptions.ResponseError) and str(answer).startswith(_PASSING)
+    )
 
 
 def _host(connection: Connection) -> str:
