@@ -11,13 +11,17 @@ from fscore.cli.output import Output
 
 EXAMPLES: Final = """fscore format sqlite3:///srv/meta.db models --bucket /srv/blocks
 
+fscore format postgres://fscore@db.example.com/models models --bucket /srv/blocks
+
+fscore format "mysql://fscore@(db.example.com:3306)/models" models --bucket /srv/blocks
+
 fscore format redis://cache:6379/1 models --storage s3 --bucket https://s3.example.com/models --compress lz4"""
 
 
 def command(
     meta_url: Annotated[
         str,
-        typer.Argument(metavar="META-URL", help="Where the tree lives: sqlite3:///abs/meta.db, redis://host:6379/1."),
+        typer.Argument(metavar="META-URL", help="Where the tree lives, as said above."),
     ],
     name: Annotated[str, typer.Argument(metavar="NAME", help="The volume's name, and its prefix in the storage.")],
     *,
@@ -51,6 +55,10 @@ def command(
     Its tree lives at META-URL, its blocks in an object storage. The volume has the format of JuiceFS 1.x: the
     official client and CSI driver can mount it. A storage that already holds objects of another volume under NAME
     is refused.
+
+    META-URL is one of sqlite3:///absolute/meta.db, postgres://user@host:5432/database, mysql://user@(host:3306)/database,
+    redis://host:6379/1, or any form of these that the README lists. A database must exist, its tables are made. Leave the
+    password to META_PASSWORD.
     """
     from fscore.admin.format import format_volume
 
