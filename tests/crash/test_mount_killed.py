@@ -118,7 +118,7 @@ def test_a_killed_mount_keeps_what_it_acknowledged(request: pytest.FixtureReques
     with tempfile.TemporaryDirectory(prefix="fscore-mount-") as name:
         place = Path(name)
         url = fresh_volume(engine, place, request)
-        counts = killed(url, place / "at", transport, rounds=1, files=300)
+        counts = killed(url, place / "at", transport, rounds=1, files=200)
         assert counts[0] > 0
 
 
