@@ -95,6 +95,7 @@ def test_what_never_changes_is_kept_by_the_kernel(make_mount: MakeMount, tmp_pat
         assert (place / "weights").read_bytes() == b"w" * 300_000
         assert os.listdir(place) == ["weights"]
 
+    kinds: set[str] = set()
     for _ in range(5):  # somebody may make the kernel drop what it keeps in the middle of a round
         kinds = _asked_for(mount, use, tmp_path / "log")
         if kinds <= {"open", "release", "opendir", "releasedir"}:

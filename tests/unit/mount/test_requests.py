@@ -18,7 +18,8 @@ from fscore.mount.operations import Operations
 from fscore.mount.operations_dirs import Plus
 from fscore.mount.transports.kernel import wire
 from fscore.mount.transports.kernel.protocol import BODY, HEADER, OUT, Init, Opcode
-from fscore.mount.transports.kernel.requests import HANDLERS, Answer
+from fscore.mount.transports.kernel.requests import HANDLERS
+from fscore.mount.transports.kernel.work import Answer
 from fscore.mount.transports.kernel.worker import Worker
 
 RECORDED = {

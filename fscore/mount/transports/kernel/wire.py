@@ -246,33 +246,12 @@ def direntsplus(
         atime, mtime, ctime, size = attr.atime_ns, attr.mtime_ns, attr.ctime_ns, attr.length
         atime_s, mtime_s, ctime_s = atime // NANO, mtime // NANO, ctime // NANO
         record = pack(
-            ino,
-            GENERATION,
-            entry_s,
-            attr_s,
-            entry_ns,
-            attr_ns,
-            ino,
-            size,
-            size + 511 >> 9,
-            atime_s,
-            mtime_s,
-            ctime_s,
-            atime - atime_s * NANO,
-            mtime - mtime_s * NANO,
-            ctime - ctime_s * NANO,
-            _FORMAT[kind] | attr.mode,
-            attr.nlink,
-            attr.uid,
-            attr.gid,
-            attr.rdev,
-            BLOCK_SIZE,
-            0,
-            ino,
-            offset,
-            length,
-            _DT[kind],
-        )
+            ino, GENERATION, entry_s, attr_s, entry_ns, attr_ns,
+            ino, size, size + 511 >> 9, atime_s, mtime_s, ctime_s,
+            atime - atime_s * NANO, mtime - mtime_s * NANO, ctime - ctime_s * NANO,
+            _FORMAT[kind] | attr.mode, attr.nlink, attr.uid, attr.gid, attr.rdev, BLOCK_SIZE, 0,
+            ino, offset, length, _DT[kind],
+        )  # fmt: skip
         parts += (record, name, _PAD[length & 7])
     return b"".join(parts)
 

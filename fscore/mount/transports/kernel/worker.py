@@ -17,7 +17,8 @@ from fscore.mount.api import Callers
 from fscore.mount.operations import Operations
 from fscore.mount.transports.kernel import wire
 from fscore.mount.transports.kernel.protocol import BODY, FORGET_OPCODES, HEADER, INTERRUPT_IN, OUT, Opcode
-from fscore.mount.transports.kernel.requests import HANDLERS, Answer
+from fscore.mount.transports.kernel.requests import HANDLERS
+from fscore.mount.transports.kernel.work import Answer
 from fscore.runtime import log
 from fscore.runtime.buffer import Buffer
 
