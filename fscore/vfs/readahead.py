@@ -6,8 +6,9 @@ from typing import Final
 
 START: Final = 1 << 20
 _LARGE: Final = 64 << 10
-_NEAR: Final = 8
-"""Large requests of a sequence may overtake each other by so many lengths: a kernel sends several at once."""
+_NEAR: Final = 4 << 20
+"""Large requests of a sequence may overtake each other, and leave out, so much: a kernel sends several at once, and
+does not ask for what it has."""
 
 
 class ReadAhead:
@@ -26,7 +27,7 @@ class ReadAhead:
     def plan(self, offset: int, length: int) -> tuple[int, int] | None:
         """The (offset, length) to prefetch after this request, or None."""
         end = offset + length
-        slack = _NEAR * length if length >= _LARGE and self._next >= 0 else 0
+        slack = _NEAR if length >= _LARGE and self._next >= 0 else 0
         sequential = abs(offset - self._next) <= slack
         if sequential:
             end = max(end, self._next)

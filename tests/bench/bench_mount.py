@@ -51,16 +51,18 @@ def main() -> int:
     place = Path(tempfile.mkdtemp(prefix="bench-mount-", dir=args.dir))
     figures: Figures = defaultdict(lambda: defaultdict(list))
     contenders: list[Contender] = []
-    with Place(place, meta=args.meta, store=args.store) as home:
-        try:
-            contenders += _contenders(home, args)
-            for number in range(args.rounds):
-                _round(contenders, figures, place, number, args)
-                print(f"round {number + 1} of {args.rounds} is done", file=sys.stderr)
-        finally:
-            for contender in contenders:
-                contender.close()
-    shutil.rmtree(place, ignore_errors=True)
+    try:
+        with Place(place, meta=args.meta, store=args.store) as home:
+            try:
+                contenders += _contenders(home, args)
+                for number in range(args.rounds):
+                    _round(contenders, figures, place, number, args)
+                    print(f"round {number + 1} of {args.rounds} is done", file=sys.stderr)
+            finally:
+                for contender in contenders:
+                    contender.close()
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
     if args.json:
         Path(args.json).write_text(json.dumps({"arguments": vars(args), "figures": figures}, indent=1))
     return _tell(figures)
