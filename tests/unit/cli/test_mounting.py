@@ -14,6 +14,8 @@ from fscore.cli.commands.mount import command
 from fscore.cli.errors import WrongUse
 from fscore.cli.helper import translate
 from fscore.cli.main import mount_options
+from fscore.mount.options import MountOptions
+from fscore.volume import Options
 
 DEFAULTS: dict[str, Any] = {
     name: (command.__kwdefaults__ or {}).get(name) for name in command.__annotations__ if name != "return"
@@ -89,6 +91,15 @@ def test_options_reach_the_volume_and_the_kernel() -> None:
         True,
     )
     assert plan.prefix == ".jfs."
+
+
+def test_every_option_leads_somewhere() -> None:
+    assert set(mounting._VOLUME_OPTIONS.values()) <= set(Options.__struct_fields__)
+    assert set(mounting._MOUNT_OPTIONS.values()) <= set(MountOptions.__struct_fields__)
+    handled = {*mounting._VOLUME_OPTIONS, *mounting._MOUNT_OPTIONS, *mounting._ONLY_JUICEFS}
+    by_hand = {"volume", "directory", "background", "log", "transport", "fuse", "allow_other", "read_only", "cache_dir"}
+    by_hand |= {"prefetch", "upload_limit", "download_limit", "hide_internal", "prefix_internal"}
+    assert set(DEFAULTS) == handled | by_hand
 
 
 def test_words_of_o() -> None:
