@@ -16,7 +16,7 @@ import pytest
 from fscore.runtime.threads import Pool
 from fscore.vfs.compaction import Thresholds
 from fscore.volume import Volume
-from tests.kit.engines import fresh_url
+from tests.kit.engines import REDIS_GROUPS, SQL_SERVERS, fresh_url
 from tests.kit.fsx import BORDER, IN_PROCESS, run
 from tests.kit.vfs_files import OpenFiles
 from tests.kit.volumes import MakeVolume, assert_sound
@@ -83,14 +83,26 @@ def test_random_changes_are_what_a_byte_array_says(
     assert_sound(clients[0])
 
 
+@pytest.fixture
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """META-URL of an empty place on the engine that the test names; it outlives the volumes that are opened there."""
+    return fresh_url(request.param, request, tmp_path)
+
+
 @pytest.mark.nightly
 @pytest.mark.parametrize("trash_days", [0, 1])
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("kind", ["sqlite", pytest.param("redis", marks=pytest.mark.redis)])
-def test_a_hundred_thousand_changes(
-    kind: str, seed: int, trash_days: int, request: pytest.FixtureRequest, tmp_path: Path, open_at: MakeVolume
-) -> None:
-    url = fresh_url(kind, request, tmp_path)
-    clients = [open_at(url, setting={"trash_days": trash_days}, **OPTIONS) for _ in range(1 + seed % 2)]
+@pytest.mark.parametrize("place", ["sqlite", pytest.param("redis", marks=pytest.mark.redis)], indirect=True)
+def test_a_hundred_thousand_changes(place: str, seed: int, trash_days: int, open_at: MakeVolume) -> None:
+    clients = [open_at(place, setting={"trash_days": trash_days}, **OPTIONS) for _ in range(1 + seed % 2)]
     play(clients, seed=seed, ops=100_000, origin=BORDER if seed % 3 == 1 else 0)
+    assert_sound(clients[0])
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("trash_days", [0, 1])
+@pytest.mark.parametrize("place", [*REDIS_GROUPS, *SQL_SERVERS], indirect=True)
+def test_ten_thousand_changes_on_servers(place: str, trash_days: int, open_at: MakeVolume) -> None:
+    clients = [open_at(place, setting={"trash_days": trash_days}, **OPTIONS) for _ in range(2)]
+    play(clients, seed=trash_days, ops=10_000, origin=0)
     assert_sound(clients[0])
