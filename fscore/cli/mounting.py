@@ -24,6 +24,11 @@ _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([BKMGT]?)(?:i?B)?", re.IGNORECASE
 _TIME: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)")
 MEMORY: Final = "memory"
 
+_WORDS: Final = {
+    "transport": ("auto", "kernel", "pyfuse3"),
+    "whole_cache": ("auto", "immutable", "all", "off"),
+    "atime_mode": ("noatime", "relatime", "strictatime"),
+}
 _ONLY_JUICEFS: Final = ("backup_meta", "metrics", "consul", "no_usage_report", "no_syslog", "no_bgjob")
 
 
@@ -200,8 +205,11 @@ def plan_of(given: Mapping[str, Any]) -> Plan:
     """The plan behind the command's arguments. WrongUse for words that do not fit together."""
     from fscore.mount.run import Plan
 
-    if given["transport"] not in {"auto", "kernel", "pyfuse3"}:
-        raise WrongUse(f"--transport {given['transport']}: auto, kernel or pyfuse3")
+    for option, words in _WORDS.items():
+        if given[option] is not None and given[option] not in words:
+            raise WrongUse(f"--{option.replace('_', '-')} {given[option]}: one of {', '.join(words)}")
+    if given["writeback"]:
+        raise WrongUse("--writeback is not offered: a close returns when the object storage has the bytes")
     options, read_only = mount_options(given)
     asked = {name: given[option] for option, name in _VOLUME_OPTIONS.items() if given[option] is not None}
     if given["prefetch"] == 0:

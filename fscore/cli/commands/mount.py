@@ -64,6 +64,7 @@ def command(
     no_usage_report: m.IgnoredFlag = False,
     no_syslog: m.IgnoredFlag = False,
     no_bgjob: m.IgnoredFlag = False,
+    writeback: m.IgnoredFlag = False,
 ) -> None:
     """Show a volume as a directory of this machine.
 

@@ -98,7 +98,7 @@ def test_every_option_leads_somewhere() -> None:
     assert set(mounting._MOUNT_OPTIONS.values()) <= set(MountOptions.__struct_fields__)
     handled = {*mounting._VOLUME_OPTIONS, *mounting._MOUNT_OPTIONS, *mounting._ONLY_JUICEFS}
     by_hand = {"volume", "directory", "background", "log", "transport", "fuse", "allow_other", "read_only", "cache_dir"}
-    by_hand |= {"prefetch", "upload_limit", "download_limit", "hide_internal", "prefix_internal"}
+    by_hand |= {"prefetch", "upload_limit", "download_limit", "hide_internal", "prefix_internal", "writeback"}
     assert set(DEFAULTS) == handled | by_hand
 
 
@@ -109,8 +109,11 @@ def test_words_of_o() -> None:
 
 
 def test_what_cannot_be() -> None:
-    with pytest.raises(WrongUse, match="transport"):
-        mounting.plan_of(given(transport="libfuse"))
+    for option, name in (("transport", "--transport"), ("whole_cache", "--whole-cache"), ("atime_mode", "--atime")):
+        with pytest.raises(WrongUse, match=name):
+            mounting.plan_of(given(**{option: "libfuse"}))
+    with pytest.raises(WrongUse, match="writeback"):
+        mounting.plan_of(given(writeback=True))
     with pytest.raises(WrongUse, match="one directory"):
         mounting.plan_of(given(cache_dir="/a:/b"))
 
