@@ -25,12 +25,12 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=["sqlite", "redis", "postgres", "mysql"])
 def shared_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty metadata database."""
     if request.param == "sqlite":
         return f"sqlite3://{tmp_path}/meta.db"
-    return str(request.getfixturevalue("redis_url"))
+    return str(request.getfixturevalue(f"{request.param}_url"))
 
 
 def digests(top: Path) -> dict[str, str]:
