@@ -59,7 +59,7 @@ def mknod(
     edge = txn.edge(parent, name)
     if edge is not None:
         return _existing(work, name, edge, exclusive=exclusive)
-    check_access(txn, above, work.who, WRITE)
+    check_access(txn, above, work.who, WRITE | EXECUTE)
     check_growable(above)
     asked = SYMLINK_MODE if kind == Kind.SYMLINK else mode & 0o7777
     mode, access, default = inherit(work, above, kind, asked)
@@ -168,7 +168,7 @@ def link(work: Work, ino: int, parent: int, name: bytes) -> Attr:
     check_access(txn, above, work.who, EXECUTE)
     if txn.edge(parent, name) is not None:
         raise Exists(path=name)
-    check_access(txn, above, work.who, WRITE)
+    check_access(txn, above, work.who, WRITE | EXECUTE)
     check_growable(above)
     check_movable(attr)
     check_thawed(attr)

@@ -149,8 +149,8 @@ def _read(work: Work, place: Place) -> _Side:
 
 
 def _check_source(work: Work, here: _Side, edge: Edge, attr: Attr, there: _Side) -> None:
-    check_access(work.txn, here.above, work.who, WRITE)
-    check_access(work.txn, there.above, work.who, WRITE)
+    check_access(work.txn, here.above, work.who, WRITE | EXECUTE)
+    check_access(work.txn, there.above, work.who, WRITE | EXECUTE)
     check_shrinkable(here.above)
     check_growable(there.above)
     check_sticky(here.above, attr, work.who)

@@ -169,6 +169,11 @@ def test_rules_are_obeyed(acls: MetaService) -> None:
     mkfile(acls, b"x", parent=top, who=BOB)
     acls.lookup(BOB, top, b"x")
     acls.unlink(BOB, top, b"x")
+    acls.setxattr(ALICE, top, ACCESS, Rule(7, 0, 7, 0, (), ((30, 1), (CAROL.gid, 2))).to_xattr())
+    acls.access(CAROL, top, 1)
+    acls.access(CAROL, top, 2)
+    with pytest.raises(Denied):
+        acls.create(CAROL, top, b"x", 0o644)  # one entry has to grant all that is asked at once
 
 
 def test_who_may_set_what(acls: MetaService) -> None:
