@@ -159,7 +159,7 @@ def _received(channel: socket.socket) -> int | None:
 
 def _explained(target: Path, said: str) -> str:
     lines = said.strip().splitlines()
-    reason = lines[-1].removeprefix(f"{HELPER}: ") if lines else "it says nothing"
+    reason = lines[-1].rpartition(f"{HELPER}: ")[2] if lines else "it says nothing"
     hint = ""
     if "allow_other" in reason or "allow_root" in reason:
         hint = "; write user_allow_other into /etc/fuse.conf, or leave --allow-other out"

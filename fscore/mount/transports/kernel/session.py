@@ -109,9 +109,10 @@ class KernelMount:
         """Unmount, answer what is under way, and return. Idempotent; from any thread but a worker's."""
         if not self._ended.is_set():
             target = canonical(self.mountpoint)
-            if mount_at(target) is not None:
-                self._unmount(target)
-            if not self._ended.wait(STOP_S):
+            patience = STOP_S
+            if mount_at(target) is not None and not self._unmount(target):
+                patience = LEFT_S
+            if not self._ended.wait(patience):
                 self._abort()
                 self._ended.wait(LEFT_S)
         self._finish()
@@ -200,18 +201,20 @@ class KernelMount:
         finally:
             self._ended.set()
 
-    def _unmount(self, target: Path) -> None:
+    def _unmount(self, target: Path) -> bool:
+        """Take the mount out of the tree; whether nobody used it."""
         try:
             unmount(target)
+            return True
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise
             _log.warning("%s is in use: it is taken out of the tree, and programs that have it open get errors", target)
             unmount(target, lazy=True, force=True)
+            return False
 
     def _abort(self) -> None:
         """Cut the connection, where the control filesystem is there: workers return, programs get ENOTCONN."""
-        _log.error("%s does not end by itself: its connection is cut", self.mountpoint)
         with suppress(OSError):
             (CONNECTIONS / self._device.rpartition(":")[2] / "abort").write_text("1")
 
