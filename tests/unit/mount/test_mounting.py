@@ -13,9 +13,10 @@ from fscore.mount.options import MountOptions
 from fscore.mount.transports.kernel import mounting
 
 NOSUID_NODEV = 2 | 4
+USUAL = MountOptions()
 
 
-def told(*words: str, options: MountOptions = MountOptions()) -> tuple[int, set[str]]:
+def told(*words: str, options: MountOptions = USUAL) -> tuple[int, set[str]]:
     """Flags and words of mount(2), without those that say who mounts."""
     flags, text = mounting.kernel_words(replace(options, fuse_options=words), 5, stat.S_IFDIR)
     found = set(text.split(","))
