@@ -34,7 +34,7 @@ TransportName = Literal["auto", "kernel", "pyfuse3"]
 Say = Callable[[str], None]
 """Takes a remark for whoever mounts: what is off, and why."""
 
-SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 ENDED: Final = 0
 FUSE: Final = Path("/dev/fuse")
 
@@ -242,7 +242,8 @@ def _transport(
         raise
     if refusal is not None:
         say(f"the kernel transport does not work here: {refusal}")
-    say(f"mounted through pyfuse3: {'; '.join(pyfuse3.LACKS)}")
+    lacks = [*pyfuse3.LACKS, *([pyfuse3.LACKS_WITH_ACL] if operations.meta.setting.enable_acl else [])]
+    say(f"mounted through pyfuse3: {'; '.join(lacks)}")
     return mounted, "pyfuse3"
 
 

@@ -209,7 +209,9 @@ def test_force_ends_the_process_after_it_committed(desk: Desk) -> None:
         assert volume.files.read_bytes("/held") == b"written"
 
 
-@pytest.mark.parametrize(("transport", "number"), [("kernel", signal.SIGTERM), ("pyfuse3", signal.SIGINT)])
+@pytest.mark.parametrize(
+    ("transport", "number"), [("kernel", signal.SIGTERM), ("kernel", signal.SIGHUP), ("pyfuse3", signal.SIGINT)]
+)
 def test_a_signal_loses_nothing(desk: Desk, transport: str, number: signal.Signals) -> None:
     need_fuse(transport)
     mount = Mount(desk.url, desk.place / "fg", transport)

@@ -32,6 +32,8 @@ LACKS: Final = (
     "no passthrough: every read goes through this process",
 )
 
+LACKS_WITH_ACL: Final = "new files in directories with a default ACL lose the bits of the umask, too"
+
 logger = log.get(__name__)
 _only_one = threading.Lock()
 
