@@ -85,11 +85,13 @@ class PyfuseMount:
     def _run(self) -> None:
         try:
             trio.run(self._main)
+        except BaseException:
+            detach(self.mountpoint)  # nobody answers there any more
+            raise
         finally:
             self._up.set()
             self._notifier.close()
             pyfuse3.close(unmount=False)
-            detach(self.mountpoint)
             self._operations.destroy()
             _only_one.release()
 
