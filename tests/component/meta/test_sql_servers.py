@@ -12,13 +12,14 @@ import pytest
 
 from fscore.domain.attr import Attr, Kind
 from fscore.domain.errors import CorruptError, Exists, NotFound, UnavailableError
+from fscore.domain.ids import ROOT
 from fscore.domain.setting import Setting
 from fscore.domain.slices import SliceRecord
 from fscore.meta.engines.registry import open_engine
 from fscore.meta.engines.sql.links import Call
 from fscore.meta.engines.sql.server_engine import ServerEngine
 from fscore.meta.engines.sql.servers import COMMIT, Answer, DatabaseError, Fault, ServerLink, Wire
-from fscore.meta.records import Edge, want_edge, want_node
+from fscore.meta.records import Edge, want_edge, want_lineage, want_node
 from fscore.meta.txn import MetaTxn
 from tests.kit.engines import SQL_SERVERS, fresh_url
 from tests.kit.mariadb import MariadbServer
@@ -113,6 +114,39 @@ def test_a_transaction_costs_three_round_trips(engine: ServerEngine) -> None:
     with pytest.raises(Exists):
         engine.transact(create(b"a", 3))
     assert link_of(engine).trips == before + 1
+
+
+def test_all_ancestors_cost_one_round_trip(engine: ServerEngine) -> None:
+    folder = msgspec.structs.replace(ROOT_ATTR, mode=0o755)
+    for ino in range(2, 12):
+        engine.transact(methodcaller("put_node", ino, msgspec.structs.replace(folder, parent=ino - 1)))
+
+    def climb(txn: MetaTxn) -> list[int]:
+        txn.prefetch(want_lineage(11))
+        seen = [11]
+        while seen[-1] != ROOT:
+            attr = txn.node(seen[-1])
+            assert attr is not None
+            seen.append(attr.parent)
+        return seen
+
+    assert trips(engine, lambda: engine.transact(climb)) == 1
+    assert engine.transact(climb) == list(range(11, 0, -1))
+    with engine.view() as view:
+        view.prefetch(want_lineage(5), want_node(3), want_node(99))
+        link = view._memory.link  # type: ignore[attr-defined] # of a server's view
+        before = link.trips
+        assert [view.node(ino) for ino in (5, 4, 3)] == [msgspec.structs.replace(folder, parent=n) for n in (4, 3, 2)]
+        assert view.node(99) is None
+        assert link.trips == before
+
+
+def test_a_tree_that_goes_round_in_circles(engine: ServerEngine) -> None:
+    for ino, parent in ((2, 3), (3, 2)):
+        engine.transact(methodcaller("put_node", ino, msgspec.structs.replace(ROOT_ATTR, parent=parent)))
+    with engine.view() as view:
+        view.prefetch(want_lineage(2))
+        assert view.node(3) is not None
 
 
 RACES: dict[str, tuple[Callable[[Any], object], Callable[[MetaTxn], None]]] = {

@@ -8,6 +8,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from fscore.meta.engines.sql.rows import NODE_COLUMNS
 from fscore.meta.engines.sql.statements import Statements
 
 
@@ -33,10 +34,14 @@ class GuardStatements:
         self.add_edge: Final = sql.compiled(sql.dialect.insert(edge).values(values), *names)
         here = ref.c.chunkid == sa.bindparam("p_id")
         self.get_slice: Final = sql.compiled(sa.select(ref.c.chunkid).where(here), "id")
+        self.lineage: Final = _lineage(sql)
         self.wanted: Final[Mapping[str, str]] = {
             "node": sql.get_node,
+            "file": sql.get_node,
+            "lineage": self.lineage,
             "edge": sql.get_edge,
             "chunk": sql.get_chunk,
+            "xattr": sql.get_xattr,
             "xattrs": sql.get_xattrs,
             "parents": sql.get_parents,
             "symlink": sql.get_symlink,
@@ -45,6 +50,17 @@ class GuardStatements:
             "plocks": sql.locks.get_plocks,
         }
         """By the name of the reading method whose arguments are the statement's."""
+
+
+def _lineage(sql: Statements) -> str:
+    """A directory and all above it, with their numbers, in no order. UNION ends where a tree goes round in circles."""
+    node = sql.tables.node
+    columns = [node.c[name] for name in NODE_COLUMNS]
+    start = sa.select(*columns).where(node.c.inode == sa.bindparam("p_inode"))
+    below = start.cte("below", recursive=True)
+    up = sa.select(*columns).join(below, node.c.inode == below.c.parent)
+    found = below.union(up)
+    return sql.compiled(sa.select(*(found.c[name] for name in NODE_COLUMNS)), "inode")
 
 
 @functools.cache

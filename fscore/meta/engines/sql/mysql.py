@@ -138,7 +138,7 @@ def _sorted(error: pymysql.MySQLError, other: Fault) -> DatabaseError:
 
 
 class Mysql(ServerDialect):
-    """Spelling for MySQL 5.7 and MariaDB 10.3, and later."""
+    """Spelling for MySQL 8.0 and MariaDB 10.3, and later."""
 
     shared = " LOCK IN SHARE MODE"
     exclusive = " FOR UPDATE"

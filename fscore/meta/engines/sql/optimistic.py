@@ -24,6 +24,7 @@ from typing import Final, NamedTuple
 from fscore.domain.attr import Attr, Kind
 from fscore.domain.errors import ConflictError, Invalid
 from fscore.domain.locks import LockKind, Ranges
+from fscore.domain.quota import Quota, QuotaKey
 from fscore.domain.slices import RECORD, SliceRecord, pack
 from fscore.meta.engines.sql.guards import guards
 from fscore.meta.engines.sql.links import Call, Link, Row
@@ -39,51 +40,58 @@ TIMES: Final = slice(5, 12)
 LARGEST: Final = 2**31 - 1
 
 
-class Ahead(Link):
-    """A link whose answers may have been fetched ahead; each is given once."""
+class Remembering(Link):
+    """A link with answers in memory."""
 
-    __slots__ = ("_fetched", "_link")
-
-    def __init__(self, link: ServerLink) -> None:
-        self._link = link
-        self._fetched: dict[Call, list[Row]] = {}
-
-    def one(self, sql: str, args: Sequence[object] = ()) -> Row | None:
-        """The first row, or None."""
-        rows = self.all(sql, args)
-        return rows[0] if rows else None
-
-    def all(self, sql: str, args: Sequence[object] = ()) -> list[Row]:
-        """Every row."""
-        rows = self._fetched.pop((sql, tuple(args)), None) if self._fetched else None
-        return self._link.all(sql, args) if rows is None else rows
-
-    def run(self, sql: str, args: Sequence[object] = ()) -> int:
-        """Rows that the statement matched."""
-        return self._link.run(sql, args)
-
-    def fetch(self, calls: Sequence[Call]) -> None:
-        """Ask these in one round trip."""
-        for call, answer in zip(calls, self._link.ask(calls), strict=True):
-            self._fetched[call] = answer.rows
-
-
-class Recorder(Link):
-    """Remembers what was read, keeps what shall be written."""
-
-    __slots__ = ("intents", "link", "musts", "reads", "trips")
+    __slots__ = ("link", "reads")
 
     def __init__(self, link: ServerLink) -> None:
         self.link = link
         self.reads: dict[Call, list[Row]] = {}
-        self.intents: list[Call] = []
-        self.musts: list[int] = []
-        self.trips = 0
 
     def one(self, sql: str, args: Sequence[object] = ()) -> Row | None:
         """The first row, or None."""
         rows = self.all(sql, args)
         return rows[0] if rows else None
+
+    def fetch(self, calls: Sequence[Call]) -> None:
+        """Ask what was not asked before, in one round trip."""
+        missing = [call for call in calls if call not in self.reads]
+        if missing:
+            for call, answer in zip(missing, self.link.ask(missing), strict=True):
+                self.reads[call] = answer.rows
+
+    def spread(self, call: Call, text: str) -> None:
+        """Take an answer apart, whose rows begin with the number that `text` would have been asked about."""
+        for number, *row in self.reads.pop(call, ()):
+            self.reads.setdefault((text, (number,)), [tuple(row)])
+
+
+class Ahead(Remembering):
+    """A link whose answers may have been fetched ahead; each is given once."""
+
+    __slots__ = ()
+
+    def all(self, sql: str, args: Sequence[object] = ()) -> list[Row]:
+        """Every row."""
+        rows = self.reads.pop((sql, tuple(args)), None) if self.reads else None
+        return self.link.all(sql, args) if rows is None else rows
+
+    def run(self, sql: str, args: Sequence[object] = ()) -> int:
+        """Rows that the statement matched."""
+        return self.link.run(sql, args)
+
+
+class Recorder(Remembering):
+    """Remembers what was read, keeps what shall be written."""
+
+    __slots__ = ("intents", "musts", "trips")
+
+    def __init__(self, link: ServerLink) -> None:
+        super().__init__(link)
+        self.intents: list[Call] = []
+        self.musts: list[int] = []
+        self.trips = 0
 
     def all(self, sql: str, args: Sequence[object] = ()) -> list[Row]:
         """Every row, as it was at the first time of asking."""
@@ -105,25 +113,33 @@ class Recorder(Link):
         self.intents.append((sql, args))
 
     def fetch(self, calls: Sequence[Call]) -> None:
-        """Ask what was not asked before, in one round trip."""
-        missing = [call for call in calls if call not in self.reads]
-        if missing:
-            self.trips += 1
-            for call, answer in zip(missing, self.link.ask(missing), strict=True):
-                self.reads[call] = answer.rows
+        """As `Remembering`, counted."""
+        before = self.link.trips
+        super().fetch(calls)
+        self.trips += self.link.trips > before
 
 
 class Batching(SqlView):
     """Reads that can be fetched together."""
 
-    def __init__(self, link: Link, statements: Statements) -> None:
+    def __init__(self, link: Remembering, statements: Statements) -> None:
         super().__init__(link, statements)
+        self._memory = link
         self._guarding = guards(statements)
 
     def prefetch(self, *wants: Want) -> None:
         """One round trip for all of them."""
-        known = self._guarding.wanted
-        self._link.fetch([(known[want.kind], want.key) for want in wants if want.kind in known])
+        known, lineage = self._guarding.wanted, self._guarding.lineage
+        calls = [(known[want.kind], want.key) for want in wants if want.kind in known and _can_be(want)]
+        self._memory.fetch(calls)
+        for call in calls:
+            if call[0] == lineage:
+                self._memory.spread(call, self._sql.get_node)
+
+    def quotas(self, keys: Sequence[QuotaKey]) -> dict[QuotaKey, Quota]:
+        """As `SqlView`, in one round trip."""
+        self._memory.fetch([(table.get, where) for table, where in map(self._sql.quotas.of, keys)])
+        return super().quotas(keys)
 
     def xattr(self, ino: int, name: bytes) -> bytes | None:
         """As `SqlView`; a name that is no text cannot be there."""
@@ -366,6 +382,11 @@ def _edge(rows: list[Row]) -> Edge | None:
 def _lock(locks: dict[int, bool], ino: object, *, alone: bool) -> None:
     assert isinstance(ino, int)
     locks[ino] = locks.get(ino, False) or alone
+
+
+def _can_be(want: Want) -> bool:
+    """Whether the server can be asked at all."""
+    return want.kind != "xattr" or (isinstance(want.key[1], bytes) and _is_text(want.key[1]))
 
 
 def _is_text(name: bytes) -> bool:
