@@ -15,6 +15,7 @@ from fscore.domain.errors import CorruptError, Exists, NotFound, UnavailableErro
 from fscore.domain.ids import ROOT
 from fscore.domain.setting import Setting
 from fscore.domain.slices import SliceRecord
+from fscore.meta.engine import SupportsResolve
 from fscore.meta.engines.registry import open_engine
 from fscore.meta.engines.sql.links import Call
 from fscore.meta.engines.sql.server_engine import ServerEngine
@@ -139,6 +140,22 @@ def test_all_ancestors_cost_one_round_trip(engine: ServerEngine) -> None:
         assert [view.node(ino) for ino in (5, 4, 3)] == [msgspec.structs.replace(folder, parent=n) for n in (4, 3, 2)]
         assert view.node(99) is None
         assert link.trips == before
+
+
+def test_walk(engine: ServerEngine) -> None:
+    assert isinstance(engine, SupportsResolve)
+    for number in range(2, 13):
+        kind = Kind.DIRECTORY if number < 12 else Kind.FILE
+        engine.transact(methodcaller("put_edge", number - 1, b"%d" % number, Edge(kind, number)))
+        engine.transact(methodcaller("put_node", number, msgspec.structs.replace(FILE, kind=kind, uid=number)))
+    engine.transact(methodcaller("put_edge", 3, b"lost", Edge(Kind.DIRECTORY, 99)))
+    names = [b"%d" % number for number in range(2, 13)]
+    assert [ino for ino, _ in engine.walk(1, [*names, b"below"])] == list(range(2, 13))
+    assert engine.walk(1, names)[-1] == (12, msgspec.structs.replace(FILE, uid=12))
+    for depth in range(len(names) + 1):
+        assert [ino for ino, _ in engine.walk(1, names[:depth])] == list(range(2, depth + 2))
+        assert [ino for ino, _ in engine.walk(1, [*names[:depth], b"none", b"x"])] == list(range(2, depth + 2))
+    assert [ino for ino, _ in engine.walk(1, [b"2", b"3", b"lost", b"x"])] == [2, 3]
 
 
 def test_a_tree_that_goes_round_in_circles(engine: ServerEngine) -> None:

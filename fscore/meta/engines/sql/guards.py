@@ -11,6 +11,9 @@ import sqlalchemy as sa
 from fscore.meta.engines.sql.rows import NODE_COLUMNS
 from fscore.meta.engines.sql.statements import Statements
 
+DEEPEST: Final = 8
+"""Names that one statement follows; MySQL joins 61 tables at most, and longer paths are rare."""
+
 
 class GuardStatements:
     """Locking reads by the plain read that they repeat, and which inode a read is about."""
@@ -35,6 +38,8 @@ class GuardStatements:
         here = ref.c.chunkid == sa.bindparam("p_id")
         self.get_slice: Final = sql.compiled(sa.select(ref.c.chunkid).where(here), "id")
         self.lineage: Final = _lineage(sql)
+        self.walks: Final = tuple(_walk(sql, depth) for depth in range(1, DEEPEST + 1))
+        """By the number of names less one; parameters: the names after the first, the directory, the first name."""
         self.wanted: Final[Mapping[str, str]] = {
             "node": sql.get_node,
             "file": sql.get_node,
@@ -50,6 +55,22 @@ class GuardStatements:
             "plocks": sql.locks.get_plocks,
         }
         """By the name of the reading method whose arguments are the statement's."""
+
+
+def _walk(sql: Statements, depth: int) -> str:
+    """The nodes of `depth` names, one below the other, side by side in one row; NULL from where there is none."""
+    edges = [sql.tables.edge.alias(f"e{level}") for level in range(depth)]
+    nodes = [sql.tables.node.alias(f"n{level}") for level in range(depth)]
+    names = [sa.bindparam(f"p_name{level}", type_=sql.tables.edge.c.name.type) for level in range(depth)]
+    tables: sa.FromClause = edges[0].outerjoin(nodes[0], nodes[0].c.inode == edges[0].c.inode)
+    for level in range(1, depth):
+        here = sa.and_(edges[level].c.parent == nodes[level - 1].c.inode, edges[level].c.name == names[level])
+        tables = tables.outerjoin(edges[level], here)
+        tables = tables.outerjoin(nodes[level], nodes[level].c.inode == edges[level].c.inode)
+    columns = [node.c[name].label(f"{name}_{level}") for level, node in enumerate(nodes) for name in NODE_COLUMNS]
+    start = sa.and_(edges[0].c.parent == sa.bindparam("p_parent"), edges[0].c.name == names[0])
+    order = (*(f"name{level}" for level in range(1, depth)), "parent", "name0")
+    return sql.compiled(sa.select(*columns).select_from(tables).where(start), *order)
 
 
 def _lineage(sql: Statements) -> str:
