@@ -108,13 +108,16 @@ class DirtyChunk:
             with memoryview(extent) as held:
                 target[low - pos : high - pos] = held[low - start : high - start]
 
-    def send(self) -> list[SliceWriter]:
-        """Hand the last bytes to uploads; the writers to finish. Afterwards nothing may be written."""
+    def send(self, *, alone: bool = False) -> list[SliceWriter]:
+        """Hand the last bytes to uploads; the writers to finish. Afterwards nothing may be written.
+
+        `alone`: the caller has no other chunk to send, so that a single block is stored on its thread.
+        """
         for stream in self.streams:
             stream.writer.seal()
         writers = [stream.writer for stream in self.streams]
         if self._starts:
-            writers.append(self._pack())
+            writers.append(self._pack(here=alone and not self.streams and self.buffered <= self._block))
         self.buffered = 0
         return writers
 
@@ -216,16 +219,16 @@ class DirtyChunk:
         stream.writer.write(data, owned=owned)
         self.buffered += stream.writer.size - stream.writer.held_from
 
-    def _pack(self) -> SliceWriter:
+    def _pack(self, *, here: bool) -> SliceWriter:
         """All extents as one slice; `_runs` says where their bytes belong."""
         writer = self._packed = self._new_writer()
         if len(self._starts) == 1:
             start = self._starts[0]
-            writer.seal(self._extents[start])
+            writer.seal(self._extents[start], here=here)
         else:
             for start in self._starts:
                 writer.write(self._extents[start])
-            writer.seal()
+            writer.seal(here=here)
         off = 0
         for start in self._starts:
             length = len(self._extents[start])

@@ -204,7 +204,7 @@ class FileWriter:
             chunk = self._chunks[index]
             self._account(-chunk.buffered)
             self._extents -= chunk.extents
-            uploads.append((chunk, chunk.send()))
+            uploads.append((chunk, chunk.send(alone=len(indexes) == 1)))
         for chunk, writers in uploads:
             for writer in writers:
                 writer.finish()
