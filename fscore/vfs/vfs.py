@@ -57,6 +57,8 @@ class VfsOptions(msgspec.Struct, frozen=True, kw_only=True):
     compact: Thresholds = Thresholds()
     whole: Policy = "off"
     """Which files are kept whole in the local cache, when there is one that can."""
+    scrub_every_s: float = 1800.0
+    """One of them is read against its sums so often."""
 
 
 class Vfs:
@@ -82,6 +84,8 @@ class Vfs:
         background = options.background and not options.read_only
         self._compactor = Compactor(meta, blocks, options.compact, self._recut, background=background)
         self._tickers: list[Ticker] = []
+        if options.background and whole is not None:
+            self._tickers.append(Ticker("scrub", options.scrub_every_s, self.wholes.scrub_next))
         if background:
             self._tickers.append(Ticker("flush", 1.0, lambda: self.flush_idle(options.flush_after_s)))
             self._tickers.append(Ticker("sync", 1.0, self.blocks.sync))

@@ -122,6 +122,11 @@ class WholeFiles:
         """Whether a file lies here whole."""
         return self.wants(attr) and self._open(ino, attr) is not None
 
+    def scrub_next(self) -> None:
+        """Read one whole file against its sums, the next in turn."""
+        if self._cache is not None:
+            self._cache.scrub_next()
+
     def close(self) -> None:
         """Give up what is not whole, join the threads."""
         if self._cache is not None:

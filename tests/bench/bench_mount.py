@@ -40,7 +40,7 @@ BARS: Final = {
 """What ours must reach of the official client's figure, read so that more is better."""
 
 LOCAL_BARS: Final = {"whole: read 128 KiB": 0.8, "whole: read 1 MiB": 0.8, "whole: mmap": 0.8}
-"""What ours must reach of the local disk's."""
+"""What ours must reach of the local disk's, on the transport that has passthrough."""
 
 Figures = dict[str, dict[str, list[float]]]
 
@@ -190,7 +190,7 @@ def _tell(figures: Figures) -> int:
             for peer, bars in ((PEER, BARS), ("local", LOCAL_BARS)):
                 if peer in medians:
                     ratio = _ratio(name, medians[label], medians[peer])
-                    short = name in bars and ratio < bars[name]
+                    short = name in bars and ratio < bars[name] and (label, peer) != ("pyfuse3", "local")
                     missed += short
                     ratios.append(f"{label}/{peer} {ratio:.2f}{' MISSED' if short else ''}")
         cells = "".join(f"{medians[label]:12.4g}" if label in medians else f"{'-':>12}" for label in labels)

@@ -20,6 +20,7 @@ from fscore.volume import open_volume
 from tests.kit.mounts import MakeMount, Mount, assert_volume_sound, fresh_volume, need_fuse, refused
 
 MIB = 1 << 20
+ROOM = ("--free-space-ratio", "0.001")
 DATA = random.Random(21).randbytes(9 * MIB + 333)
 OTHER = random.Random(22).randbytes(3 * MIB)
 
@@ -33,7 +34,7 @@ def shared(request: pytest.FixtureRequest) -> Iterator[Mount]:
     with tempfile.TemporaryDirectory(prefix="fscore-mount-") as name:
         place = Path(name)
         url = fresh_volume("sqlite", place, request)
-        mount = Mount(url, place / "at", "kernel")
+        mount = Mount(url, place / "at", "kernel", *ROOM)
         mount.start()
         try:
             yield mount
@@ -195,8 +196,8 @@ def test_a_restart_finds_it_whole(shared: Mount, model: Path) -> None:
 
 
 def test_files_that_may_change_are_the_daemons_unless_asked(make_mount: MakeMount) -> None:
-    plain = make_mount()
-    everything = make_mount("--whole-cache", "all", url=plain.url)
+    plain = make_mount(*ROOM)
+    everything = make_mount("--whole-cache", "all", *ROOM, url=plain.url)
     (plain.base / "f").write_bytes(OTHER)
     for _ in range(3):
         assert (plain.base / "f").read_bytes() == OTHER
@@ -221,7 +222,7 @@ def test_files_that_may_change_are_the_daemons_unless_asked(make_mount: MakeMoun
 
 
 def test_it_can_be_turned_off(make_mount: MakeMount) -> None:
-    mount = make_mount("--whole-cache", "off")
+    mount = make_mount("--whole-cache", "off", *ROOM)
     write(mount, "f", OTHER)
     for _ in range(3):
         assert (mount.base / "f").read_bytes() == OTHER

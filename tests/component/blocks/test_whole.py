@@ -266,11 +266,20 @@ def test_scrub_finds_what_the_times_do_not_tell(make: Make, tmp_path: Path, capl
     cache = make()
     assembled(cache)
     assert cache.scrub() == 0
+    cache.scrub_next()
+    cache.scrub_next()
+    assert list(cache.files()) == [(LAYOUT.key, len(SLICE))]
     with file_of(tmp_path).open("r+b") as file:
         file.seek(CELL)
         file.write(b"not what it was")
     with caplog.at_level(logging.CRITICAL):
         assert cache.scrub() == 1
+        assert list(cache.files()) == []
+        assembled(cache)
+        with file_of(tmp_path).open("r+b") as file:
+            file.write(b"wrong again")
+        for _ in range(3):
+            cache.scrub_next()
     assert list(cache.files()) == []
 
 

@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,8 @@ class Ids:
 @pytest.fixture
 def volume(open_at: MakeVolume, tmp_path: Path) -> Iterator[Volume]:
     """A volume whose file /f lies whole in the cache."""
-    opened = open_at(cache_dir=str(tmp_path / "cache"), whole="all", caller=ROOT, setting={"block_size": "1M"})
+    chosen: dict[str, Any] = {"cache_dir": str(tmp_path / "cache"), "whole": "all", "caller": ROOT, "free_space_ratio": 0.0}
+    opened = open_at(setting={"block_size": "1M"}, **chosen)
     opened.files.write_bytes("/f", DATA)
     opened.files.write_bytes("/small", b"small")
     while not list(tmp_path.glob("cache/*/whole/*/*.sums")):

@@ -25,7 +25,7 @@ DATA = random.Random(3).randbytes(5 * BLOCK + 77)
 @pytest.fixture
 def one(open_at: MakeVolume, tmp_path: Path) -> Iterator[Volume]:
     """A volume in memory with /f holding DATA and a disk cache."""
-    opened = open_at(cache_dir=str(tmp_path / "cache"), memory_cache=1 << 20)
+    opened = open_at(cache_dir=str(tmp_path / "cache"), memory_cache=1 << 20, free_space_ratio=0.0)
     opened.files.write_bytes("/f", DATA)
     yield opened
     assert_sound(opened)
@@ -120,7 +120,7 @@ def test_a_sequence_of_peeks_reads_ahead(one: Volume) -> None:
 
 
 def test_the_page_cache_answers_what_memory_has_no_room_for(open_at: MakeVolume, tmp_path: Path) -> None:
-    small = open_at(cache_dir=str(tmp_path / "cache"), memory_cache=BLOCK)
+    small = open_at(cache_dir=str(tmp_path / "cache"), memory_cache=BLOCK, free_space_ratio=0.0)
     small.files.write_bytes("/f", DATA)
     _, fh = open_file(small)
     small.vfs.read(fh, 0, len(DATA))

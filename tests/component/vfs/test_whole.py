@@ -36,7 +36,8 @@ def open_one(open_at: MakeVolume, tmp_path: Path) -> Iterator[Open]:
     first.files.set_immutable("/model", on=True)
 
     def new(**options: Any) -> Volume:
-        chosen: dict[str, Any] = {"cache_dir": str(tmp_path / "cache"), "whole": "immutable", "caller": ROOT} | options
+        chosen: dict[str, Any] = {"cache_dir": str(tmp_path / "cache"), "whole": "immutable", "caller": ROOT}
+        chosen |= {"free_space_ratio": 0.0} | options
         return open_at(**chosen)
 
     yield new

@@ -64,6 +64,7 @@ class WholeCache:
         self._refused: dict[str, float] = {}
         self._checking: set[str] = set()
         self._chores: set[Future[None]] = set()
+        self._turn: Iterator[tuple[str, int]] = iter(())
         self._later(self._scan)
 
     def might_hold(self, length: int) -> bool:
@@ -169,6 +170,14 @@ class WholeCache:
     def scrub(self) -> int:
         """Verify every file; returns how many were wrong, and are gone."""
         return sum(not self.verify(key, length) for key, length in list(self.files()))
+
+    def scrub_next(self) -> None:
+        """Verify one file, the next in turn."""
+        key, length = next(self._turn, ("", 0))
+        if key:
+            self.verify(key, length)
+        else:
+            self._turn = self.files()
 
     def flush(self) -> None:
         """Wait until what is whole has its name, and what was to be checked is checked."""
