@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pymysql
 import pytest
 
 from fscore.domain.attr import Attr, Kind
@@ -15,6 +16,7 @@ from fscore.domain.ids import ROOT
 from fscore.domain.setting import Setting
 from fscore.meta.engine import MetaEngine
 from fscore.meta.engines.registry import open_engine
+from fscore.meta.engines.sql.packets import Channel
 from fscore.meta.records import Edge
 from fscore.meta.service import MetaService
 from fscore.meta.txn import MetaTxn
@@ -182,3 +184,29 @@ def test_a_wrong_user(postgres_server: PostgresServer, postgres_url: str) -> Non
     with pytest.raises((UnavailableError, SettingError), match="nobody"):
         engine.load_setting()
     engine.close()
+
+
+@pytest.mark.mysql
+def test_where_locks_cannot_be_shared(mysql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TiDB and OceanBase, known by their version; what they are sent runs on MariaDB, too."""
+    monkeypatch.setattr(pymysql.connections.Connection, "get_server_info", lambda _: "8.0.11-TiDB-v7.5.0")
+    sent: list[bytes] = []
+    ask = Channel.ask
+
+    def listen(channel: Channel, text: bytes, count: int) -> Any:
+        sent.append(text)
+        return ask(channel, text, count)
+
+    monkeypatch.setattr(Channel, "ask", listen)
+    engine = open_engine(mysql_url)
+    engine.init_volume(b"{}", {1: ROOT_ATTR})
+
+    def body(txn: MetaTxn) -> None:
+        assert txn.node(1) == ROOT_ATTR
+        assert txn.edge(1, b"a") is None
+        txn.put_edge(1, b"a", Edge(Kind.FILE, 2))
+
+    engine.transact(body)
+    engine.close()
+    assert any(b"FOR UPDATE" in text for text in sent)
+    assert not any(b"SHARE MODE" in text or b"READ ONLY" in text for text in sent)

@@ -383,5 +383,11 @@ def _three(row: Row) -> tuple[int, int, int]:
 
 def open_sqlite(url: str) -> SqlEngine:
     """The engine behind `sqlite3:///absolute/path.db` or `sqlite3://relative.db`."""
-    dialect = Sqlite()
+    dialect = _sqlite()
     return SqlEngine(dialect, dialect.place(url))
+
+
+@functools.cache
+def _sqlite() -> Sqlite:
+    """One for the process: statements are compiled once for a dialect, which takes 50 ms."""
+    return Sqlite()

@@ -26,6 +26,10 @@ from fscore.meta.engines.sql.servers import Answer, DatabaseError, Fault, Lost, 
 CONNECT_TIMEOUT_S: Final = 10
 KEEPALIVE: Final = {socket.TCP_KEEPIDLE: 20, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
 CHARSET: Final = "utf8mb4"
+SHARED: Final = " LOCK IN SHARE MODE"
+EXCLUSIVE: Final = " FOR UPDATE"
+WITHOUT_SHARED_LOCKS: Final = ("TiDB", "OceanBase")
+"""Servers that refuse or ignore a shared lock, by their version's words: readers lock there as writers do."""
 COLLATION: Final = "utf8mb4_bin"
 SESSION: Final[Sequence[Call]] = (
     ("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", ()),
@@ -91,6 +95,8 @@ class MysqlWire(Wire):
             line.close()
             raise _sorted(error, Fault.UNREACHABLE) from error
         self._channel = Channel(self._connection)
+        version = self._connection.get_server_info()
+        self._shares = not any(kind in version for kind in WITHOUT_SHARED_LOCKS)
 
     @property
     def ident(self) -> int:
@@ -99,6 +105,8 @@ class MysqlWire(Wire):
 
     def batch(self, calls: Sequence[Call]) -> list[Answer]:
         """See `Wire`."""
+        if not self._shares:
+            calls = [(sql.replace(SHARED, EXCLUSIVE), args) for sql, args in calls]
         try:
             return [Answer(rows, count) for rows, count in self._channel.ask(render(calls), len(calls))]
         except PacketError as error:
@@ -140,12 +148,12 @@ def _sorted(error: pymysql.MySQLError, other: Fault) -> DatabaseError:
 class Mysql(ServerDialect):
     """Spelling for MySQL 8.0 and MariaDB 10.3, and later."""
 
-    shared = " LOCK IN SHARE MODE"
-    exclusive = " FOR UPDATE"
+    shared = SHARED
+    exclusive = EXCLUSIVE
     begin: Sequence[Call] = (("START TRANSACTION", ()),)
     snapshot: Sequence[Call] = (
         ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", ()),
-        ("START TRANSACTION READ ONLY", ()),
+        ("START TRANSACTION", ()),  # TiDB refuses READ ONLY, which would only be a promise
     )
 
     def __init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
@@ -124,12 +125,14 @@ def open_server(url: str) -> ServerEngine:
     return ServerEngine(dialect, dialect.place(url))
 
 
+@functools.cache  # statements are compiled once for a dialect
 def _postgres() -> ServerDialect:
     from fscore.meta.engines.sql.postgres import Postgres
 
     return Postgres()
 
 
+@functools.cache
 def _mysql() -> ServerDialect:
     from fscore.meta.engines.sql.mysql import Mysql
 
