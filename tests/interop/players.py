@@ -1,7 +1,7 @@
 """Who replays a history of `tests.kit.deeds`: the kernel on a mount, or our `Vfs`. They answer with an errno or 0."""
 
 # Names are bytes that no Path can hold.
-# ruff: noqa: PTH101, PTH102, PTH106, PTH108, PTH116, PTH120, PTH211
+# ruff: noqa: PTH101, PTH102, PTH106, PTH108, PTH112, PTH116, PTH120, PTH208, PTH211
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import Final, Literal
 from fscore.domain.attr import Attr, Kind
 from fscore.domain.caller import Caller
 from fscore.domain.errors import NotFound
+from fscore.domain.ids import TRASH
 from fscore.meta.service import AttrChange, RenameFlag
 from fscore.volume import Volume
 from tests.interop import official
@@ -79,7 +80,21 @@ class OnMount:
                 done += more
 
     def rename(self, source: bytes, target: bytes, flags: int) -> None:
+        _need(flags != 0 or not self.kept(target))
         _check(_libc.renameat2(AT_FDCWD, self.at(source), AT_FDCWD, self.at(target), flags))
+
+    def kept(self, path: bytes) -> bool:
+        """Whether a file with several names was removed at this path before and lies in the trash.
+
+        Renaming over it, the official client fails on SQL (the same entry twice) and counts a link too many on Redis.
+        """
+        place = self.at(path)
+        if not os.path.lexists(place) or os.lstat(place).st_nlink == 1:
+            return False
+        above, _, name = place.rpartition(b"/")
+        entry = b"%d-%d-%s" % (os.stat(above).st_ino, os.lstat(place).st_ino, name)
+        trash = os.path.dirname(self.top) + b"/.trash"
+        return any(os.path.lexists(trash + b"/" + hour + b"/" + entry[:255]) for hour in _listed(trash))
 
     def link(self, source: bytes, target: bytes) -> None:
         os.link(self.at(source), self.at(target), follow_symlinks=False)
@@ -196,6 +211,7 @@ class OnVfs:
             self.vfs.copy_file_range(here, start, there, offset, length)
 
     def rename(self, source: bytes, target: bytes, flags: int) -> None:
+        _need(flags != 0 or not self.kept(target))
         here, there = self.split(source), self.split(target)
         ino = self.meta.lookup(self.who, *here)[0]
         old = self.child(*there)
@@ -214,6 +230,17 @@ class OnVfs:
         if self.child(*place):
             raise OSError(errno.EEXIST, "the kernel looks first")
         self.meta.link(self.who, ino, *place)
+
+    def kept(self, path: bytes) -> bool:
+        """As on a mount."""
+        try:
+            (above, name), (ino, attr) = self.split(path), self.at(path)
+        except OSError:
+            return False
+        if attr.nlink == 1 or not self.meta.setting.trash_days:
+            return False
+        entry = (b"%d-%d-%s" % (above, ino, name))[:255]
+        return any(self.child(hour.ino, entry) for hour in self.meta.readdir(self.who, TRASH))
 
     def child(self, parent: int, name: bytes) -> int:
         """The inode of an entry, 0 for none."""
@@ -314,6 +341,10 @@ def _uncloneable(attr: os.stat_result | Attr, values: list[bytes]) -> bool:
         special = not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode))
         many = stat.S_ISLNK(mode) and attr.st_nlink > 1
     return special or many or b"" in values
+
+
+def _listed(path: bytes) -> list[bytes]:
+    return os.listdir(path) if os.path.isdir(path) else []
 
 
 def _need(holds: bool) -> None:

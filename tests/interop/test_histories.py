@@ -31,7 +31,7 @@ pytestmark = [
 ]
 
 HISTORIES: Final = int(os.environ.get("INTEROP_HISTORIES", "25"))
-DEEDS: Final = 45
+DEEDS: Final = 100
 GROW: Final = {"write", "truncate", "fallocate", "copy"}
 SETTLE_S: Final = 0.02
 """The official client looks a moment later for the directories of a file with several names that grew."""
