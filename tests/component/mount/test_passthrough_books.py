@@ -45,8 +45,8 @@ class Ids:
 @pytest.fixture
 def volume(open_at: MakeVolume, tmp_path: Path) -> Iterator[Volume]:
     """A volume whose file /f lies whole in the cache."""
-    chosen: dict[str, Any] = {"cache_dir": str(tmp_path / "cache"), "whole": "all", "caller": ROOT, "free_space_ratio": 0.0}
-    opened = open_at(setting={"block_size": "1M"}, **chosen)
+    chosen: dict[str, Any] = {"cache_dir": str(tmp_path / "cache"), "whole": "all", "free_space_ratio": 0.0}
+    opened = open_at(setting={"block_size": "1M"}, caller=ROOT, **chosen)
     opened.files.write_bytes("/f", DATA)
     opened.files.write_bytes("/small", b"small")
     while not list(tmp_path.glob("cache/*/whole/*/*.sums")):
