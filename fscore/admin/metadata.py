@@ -17,11 +17,18 @@ ROOT_USER: Final = Caller.root()
 
 
 @contextmanager
-def metadata(target: str, *, read_only: bool = False) -> Iterator[MetaService]:
+def metadata(target: str, *, read_only: bool = False, setting_only: bool = False) -> Iterator[MetaService]:
     """The metadata behind a META-URL or a name from volumes.toml, closed at the end."""
     engine = open_engine(locate(target)[0])
     try:
-        meta = MetaService.open(engine, read_only=read_only, session=False, background=False, metadata_only=True)
+        meta = MetaService.open(
+            engine,
+            read_only=read_only,
+            session=False,
+            background=False,
+            metadata_only=True,
+            setting_only=setting_only,
+        )
     except BaseException:
         engine.close()
         raise

@@ -78,8 +78,12 @@ def change_setting(target: str, changes: Changes, *, sure: bool) -> Changed:
     What could lock clients out or lose something is refused with its reasons unless `sure`.
     """
     asked = changes.asked()
-    with metadata(target) as meta:
+    with metadata(target, setting_only=True) as meta:
         old = meta.setting
+        counts = {"dir_stats", "user_group_quota", "change_log", "trash_days", "enable_acl"} & asked.keys()
+        if old.unknown and counts:
+            unknown = ", ".join(sorted(old.unknown))
+            raise SettingError(f"{', '.join(sorted(counts))} is for a client that knows {unknown}, this one does not")
         new = _applied(old, asked)
         warnings = _warnings(meta, old, new)
         if warnings and not sure:

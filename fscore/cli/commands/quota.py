@@ -57,7 +57,8 @@ def command(
 
     Whoever uses the volume, with fscore or with the official client, is held to a new limit within its next heartbeat
     (12 seconds). A directory's limit counts all that is below it; a user's or group's all that it owns, the trash too.
-    `check` counts anew and exits with 1 when a quota says something else.
+    `check` counts anew and exits with 1 when a quota says something else. Repair while nobody writes: clients store
+    what they used every three seconds, and what is counted before that counts twice.
     """
     from fscore.admin import quota
     from fscore.admin.format import parse_size

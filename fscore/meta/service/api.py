@@ -71,7 +71,8 @@ class MetaService(QuotaAdmin):
             info = describe(self._clock, options.version or client_version(), options.place)
             self._register(info)
         self._adopt(self.setting)
-        if not options.read_only and self.setting.dir_stats and self.engine.dir_stat(ROOT) is None:
+        writes = not (options.read_only or options.setting_only)
+        if writes and self.setting.dir_stats and self.engine.dir_stat(ROOT) is None:
             self._stats.recount(ROOT)  # now, while no peer has changes of it to flush
         if not options.background:
             return
@@ -143,7 +144,8 @@ def _new_root(now_ns: int, mode: int) -> Attr:
 
 
 def _check_client(engine: MetaEngine, setting: Setting, options: MetaOptions) -> None:
-    reasons = check_client(setting, options.read_only, metadata_only=options.metadata_only)
+    reading = options.read_only or options.setting_only
+    reasons = check_client(setting, reading, metadata_only=options.metadata_only)
     if not options.read_only:
         old = engine.legacy_sessions()
         now_s = engine.server_time() if old else 0.0

@@ -48,6 +48,8 @@ class MetaOptions(msgspec.Struct, frozen=True, kw_only=True):
     background: bool = True
     metadata_only: bool = False
     """The bytes of files are of no interest: how they are stored does not keep this client out."""
+    setting_only: bool = False
+    """Only the setting is changed: keys of a newer release are kept, and keep this client out of the tree only."""
 
 
 class OptionChanges(TypedDict, total=False):
@@ -63,6 +65,7 @@ class OptionChanges(TypedDict, total=False):
     atime_mode: AtimeMode
     background: bool
     metadata_only: bool
+    setting_only: bool
 
 
 class Core:

@@ -125,9 +125,11 @@ def test_keys_of_a_newer_release_stay(fscore: Fscore, cli_volume: str) -> None:
     with open_volume(cli_volume, background=False) as volume:
         engine = volume.meta.engine
         engine.store_setting((engine.load_setting() or b"").replace(b"{", b'{\n"Partitions2": {"a": 1},', 1))
-    done = fscore("config", cli_volume, "--inodes", "5")
-    assert "newer release" in done.err, "this client must not write it at all"
-    assert fscore.json("config", cli_volume)["Partitions2"] == {"a": 1}
+    assert "newer release" in fscore.refused(2, "mkdir", cli_volume, "/d"), "this client must not touch the tree"
+    fscore("config", cli_volume, "--inodes", "5").ok()
+    setting = fscore.json("config", cli_volume)
+    assert (setting["Inodes"], setting["Partitions2"]) == (5, {"a": 1})
+    assert "Partitions2" in fscore.refused(2, "config", cli_volume, "--trash-days", "3")
 
 
 def test_tiers_of_storage(fscore: Fscore, cli_volume: str) -> None:
