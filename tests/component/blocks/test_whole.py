@@ -113,6 +113,12 @@ def test_holes_are_zeros_and_take_no_room(make: Make, tmp_path: Path) -> None:
     want[CELL // 2 : CELL // 2 + 1000] = SLICE[100:1100]
     want[4 * CELL + 9 : 4 * CELL + 509] = SLICE[:500]
     assert assembly.read(0, length) == want
+    cache.flush()
+    file = cache.open(layout)
+    assert file is not None
+    assert file.read(0, length) == want
+    assert os.fstat(file.fd).st_blocks * 512 <= 2 * CELL
+    assert cache.verify(layout.key, length)
 
 
 def test_it_survives_a_restart(make: Make) -> None:

@@ -191,8 +191,10 @@ class Assembly:
                     self._waiting.clear()
                 return
             self._writing.add(cell)
-        view, start, done = memoryview(data), cell * CELL, 0
+        view, start = memoryview(data), cell * CELL
         value = crc32c(view)
+        is_hole = next(self.layout.within(start, len(data)), None) is None
+        done = len(view) if is_hole else 0
         try:
             while done < len(view):
                 done += os.pwrite(self.fd, view[done:], start + done)
