@@ -210,3 +210,24 @@ def test_where_locks_cannot_be_shared(mysql_url: str, monkeypatch: pytest.Monkey
     engine.close()
     assert any(b"FOR UPDATE" in text for text in sent)
     assert not any(b"SHARE MODE" in text or b"READ ONLY" in text for text in sent)
+
+
+@pytest.mark.mysql
+@pytest.mark.parametrize(
+    ("tls", "error"),
+    [
+        ("true", "SSL is required"),
+        ("skip-verify", "SSL is required"),
+        ("sometimes", "tls=sometimes"),
+        ("preferred", ""),
+    ],
+)
+def test_encryption_that_is_asked_for_is_had_or_refused(mysql_url: str, tls: str, error: str) -> None:
+    """The server has no certificate."""
+    engine = open_engine(f"{mysql_url}?tls={tls}")
+    if error:
+        with pytest.raises((UnavailableError, SettingError), match=error):
+            engine.load_setting()
+    else:
+        assert engine.load_setting() is None
+    engine.close()

@@ -8,6 +8,7 @@ does not govern names.
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from pymysql.constants import CLIENT
 from sqlalchemy.dialects.mysql import insert as mysql_insert
 from sqlalchemy.dialects.mysql.base import MySQLDialect
 
+from fscore.domain.errors import SettingError
 from fscore.meta.engines.sql.dialects import Construct, Insert
 from fscore.meta.engines.sql.links import Call, Link
 from fscore.meta.engines.sql.packets import Channel, PacketError, render
@@ -24,7 +26,12 @@ from fscore.meta.engines.sql.places import MysqlPlace, Place
 from fscore.meta.engines.sql.servers import Answer, DatabaseError, Fault, Lost, ServerDialect, Wire
 
 CONNECT_TIMEOUT_S: Final = 10
-KEEPALIVE: Final = {socket.TCP_KEEPIDLE: 20, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
+KEEPALIVE: Final = {
+    socket.TCP_KEEPIDLE: 20,
+    socket.TCP_KEEPINTVL: 5,
+    socket.TCP_KEEPCNT: 3,
+    socket.TCP_USER_TIMEOUT: 30_000,
+}
 CHARSET: Final = "utf8mb4"
 SHARED: Final = " LOCK IN SHARE MODE"
 EXCLUSIVE: Final = " FOR UPDATE"
@@ -258,8 +265,14 @@ def _kill(wire: Wire, ident: int) -> None:
 def _tls(place: MysqlPlace) -> dict[str, Any]:
     """The option `tls` as the official client's driver reads it."""
     tls = place.options.get("tls", "false").lower()
-    if tls in {"false", "0", ""}:
+    if tls in {"false", "0"}:
         return {"ssl_disabled": True}
-    if tls in {"skip-verify", "preferred"}:
-        return {"ssl": {"check_hostname": False, "verify_mode": "none"}}
-    return {"ssl": {"check_hostname": True, "verify_mode": "required"}}
+    if tls == "preferred":
+        return {}
+    if tls not in {"true", "1", "skip-verify"}:
+        raise SettingError(f"{place.location}: tls={tls} is none of true, false, skip-verify, preferred")
+    context = ssl.create_default_context()
+    if tls == "skip-verify":
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return {"ssl": context}

@@ -29,6 +29,7 @@ DEFAULTS: Final = {
     "keepalives_idle": "20",
     "keepalives_interval": "5",
     "keepalives_count": "3",
+    "tcp_user_timeout": "30000",
     "application_name": "fscore",
 }
 LIBPQ: Final = frozenset(option.keyword.decode() for option in pq.Conninfo.get_defaults())
