@@ -40,6 +40,7 @@ class Audit:
         self._usage()
         self._records()
         self._references()
+        self._rules()
         self._counters()
         if stats:
             self._stats()
@@ -147,6 +148,13 @@ class Audit:
         for key, count in counted.items():
             if key not in stored and count != 1:
                 self._say(f"slice {key} has {count} records and no stored references")
+
+    def _rules(self) -> None:
+        stored = self.engine.acls()
+        for ino, node in self.nodes.items():
+            missing = {node.access_acl, node.default_acl} - {0, *stored}
+            if missing:
+                self._say(f"inode {ino} refers to ACL rules {sorted(missing)}, which are not stored")
 
     def _counters(self) -> None:
         counters = self.engine.counters()

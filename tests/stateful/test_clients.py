@@ -319,7 +319,7 @@ def test_histories_of_clients(kind: str, request: pytest.FixtureRequest) -> None
                 request.addfinalizer(lambda: forget_memory(name))
                 return f"memory://{name}"
             if kind == "sqlite":
-                return f"sqlite3://{Path(folder) / name}.db"
+                return f"sqlite3://{Path(folder) / name}.db?synchronous=OFF"
             if kind in SERVERS:
                 server = request.getfixturevalue(SERVERS[kind])
                 while lent:

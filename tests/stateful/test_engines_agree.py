@@ -16,10 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fscore.domain.attr import Attr, Kind
+from fscore.domain.locks import EOF, LockKind, LockRange
 from fscore.domain.slices import SliceRecord
 from fscore.meta.engine import MetaEngine
 from fscore.meta.engines.registry import forget_memory, open_engine
-from fscore.meta.records import DirStat, Edge
+from fscore.meta.records import DirStat, Edge, LockOwner
 from fscore.meta.txn import MetaTxn
 from tests.kit.engines import SERVERS, SQL_SERVERS
 from tests.kit.redis_server import RedisServer
@@ -27,6 +28,8 @@ from tests.kit.redis_server import RedisServer
 Step = Callable[[MetaTxn], None]
 INOS = st.integers(1, 4)
 FILES = st.integers(2, 3)
+HOLDERS = st.builds(LockOwner, st.integers(1, 2), st.sampled_from([7, (1 << 64) - 1]))
+RANGES = ((), (LockRange(LockKind.READ, 1, 0, 4), LockRange(LockKind.WRITE, 1, 5, EOF)))
 INDEXES = st.sampled_from([0, 300])
 NAMES = st.sampled_from([b"a", b"b\xff", b"\x00c"])
 XATTRS = st.sampled_from([b"user.a", b"user.A", b"user.\xc3\xa9"])
@@ -52,6 +55,10 @@ class Op(msgspec.Struct, frozen=True):
             return txn.node(self.args[0])
         if self.name == "replace_prefix":
             return len(txn.chunk(*self.args[:2]))
+        if self.name == "put_flock":
+            return txn.flocks(self.args[0])
+        if self.name == "put_plock":
+            return txn.plocks(self.args[0])
         return None
 
     def writes(self, txn: MetaTxn, seen: Any) -> None:
@@ -111,12 +118,16 @@ ops = st.one_of(
     op("put_delayed", st.just(9), st.just(50), st.lists(sizes, min_size=1, max_size=3)),
     op("detach", INOS, st.integers(1, 99)),
     op("attach", INOS),
+    op("put_flock", INOS, HOLDERS, st.sampled_from(LockKind)),
+    op("put_plock", INOS, HOLDERS, st.sampled_from(RANGES)),
 )
 
 
 def same_target(first: Op, second: Op) -> bool:
     """Whether two intents of one transaction meet in a record: their order is then the engine's affair."""
     pairs = {first.name, second.name}
+    if first.name == second.name and first.name in {"put_flock", "put_plock"}:
+        return bool(first.args[0] == second.args[0])
     return (
         first.args[:1] == second.args[:1] and pairs & {"replace_prefix", "put_node", "del_node", "del_xattrs"} != set()
     )
@@ -156,6 +167,8 @@ def everything(engine: MetaEngine) -> dict[str, Any]:
             "indexes": {ino: view.chunk_indexes(ino, 0, 1000) for ino in inos},
             "symlinks": {ino: view.symlink(ino) for ino in inos},
             "xattrs": {ino: view.xattrs(ino) for ino in inos},
+            "flocks": {ino: view.flocks(ino) for ino in inos},
+            "plocks": {ino: view.plocks(ino) for ino in inos},
             "usage": view.usage(),
         }
     return seen | {
