@@ -83,12 +83,10 @@ def command(
     Clients follow at their next heartbeat (12 seconds); where the blocks are, and their keys, at their next start.
     A change that locks somebody out or deletes something is refused with the reason, unless --yes.
     """
-    from fscore.admin.format import parse_size
     from fscore.admin.setting import Changes, change_setting, show_setting
 
-    size = f"{capacity}G" if capacity is not None and capacity.isdecimal() else capacity
     changes = Changes(
-        capacity=None if size is None else parse_size(size),
+        capacity=size(capacity),
         inodes=inodes,
         trash_days=trash_days,
         dir_stats=dir_stats,
@@ -106,20 +104,28 @@ def command(
         storage_class=storage_class,
         tag=tag,
         change_log=changelog,
-        change_log_max_age=None if changelog_max_age is None else seconds(changelog_max_age),
+        change_log_max_age=seconds(changelog_max_age),
         change_log_max_lines=changelog_max_lines,
     )
-    out = Output(as_json=as_json)
     if not changes.asked():
         setting = show_setting(volume)
-        out.result(setting, lambda: shown(setting))
+        Output(as_json=as_json).result(setting, lambda: shown(setting))
         return
     changed = change_setting(volume, changes, sure=yes)
-    out.result(changed, lambda: differences(changed))
+    Output(as_json=as_json).result(changed, lambda: differences(changed))
 
 
-def seconds(text: str) -> int:
+def size(text: str | None) -> int | None:
+    """Bytes of a capacity; a bare number is GiB."""
+    from fscore.admin.format import parse_size
+
+    return None if text is None else parse_size(f"{text}G" if text.isdecimal() else text)
+
+
+def seconds(text: str | None) -> int | None:
     """A length of time as people write it: 90, 90s, 30m, 2h."""
+    if text is None:
+        return None
     number, unit = (text[:-1], text[-1]) if text[-1:] in UNITS else (text, "s")
     if not number.isdecimal():
         raise WrongUse(f"{text!r} is no time: write 2h, 30m or 90s")
