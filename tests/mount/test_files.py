@@ -221,14 +221,14 @@ def test_fallocate_extends_punches_and_zeroes(whole: Mounted) -> None:
 def test_copy_file_range_moves_no_bytes(whole: Mounted) -> None:
     data = fill(whole.path / "a", 5 * MIB + 123)
     with whole.client() as client:
-        before = sum(1 for _ in client.objects.scan())
+        before = {found.key for found in client.objects.scan()}
     with (whole.path / "a").open("rb") as source, (whole.path / "b").open("wb") as target:
         assert os.copy_file_range(source.fileno(), target.fileno(), len(data)) == len(data)
     assert (whole.path / "b").read_bytes() == data
     subprocess.run(["cp", whole.path / "a", whole.path / "c"], check=True)
     assert (whole.path / "c").read_bytes() == data
     with whole.client() as client:
-        assert sum(1 for _ in client.objects.scan()) == before
+        assert {found.key for found in client.objects.scan()} <= before
     (whole.path / "a").unlink()
     assert (whole.path / "b").read_bytes() == data
 
