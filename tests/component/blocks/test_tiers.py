@@ -108,12 +108,12 @@ def test_what_is_dropped_while_it_waits_stays_away(disk: SlowDisk) -> None:
 
 
 def test_close_writes_what_waits(tmp_path: Path) -> None:
-    cache = open_cache(f"{tmp_path}/c", "u", memory_size=0)
+    cache = open_cache(f"{tmp_path}/c", "u", memory_size=0, free_space_ratio=0.0)
     keys = [block(number, 50_000)[0] for number in range(20)]
     for number in range(20):
         cache.put(*block(number, 50_000))
     cache.close()
-    again = open_cache(f"{tmp_path}/c", "u")
+    again = open_cache(f"{tmp_path}/c", "u", free_space_ratio=0.0)
     assert all(again.contains(key) for key in keys)
     assert again.used == 20 * (50_000 + 8)
     again.close()
