@@ -11,7 +11,7 @@ from fscore.cli.errors import WrongUse
 from fscore.cli.output import Output, fields
 
 if TYPE_CHECKING:
-    from fscore.admin.setting import Changed
+    from fscore.admin.setting import Changed, Changes
 
 EXAMPLES: Final = """fscore config VOLUME
 
@@ -80,10 +80,10 @@ def command(
 ) -> None:
     """Show a volume's setting, or change what is named.
 
-    Clients follow at their next heartbeat (12 seconds); where the blocks are, and their keys, at their next start.
-    A change that locks somebody out or deletes something is refused with the reason, unless --yes.
+    Clients follow within 12 seconds; where the blocks are, and their keys, at their next start. A change that locks
+    somebody out or deletes something is refused with the reason, unless --yes.
     """
-    from fscore.admin.setting import Changes, change_setting, show_setting
+    from fscore.admin.setting import Changes
 
     changes = Changes(
         capacity=size(capacity),
@@ -107,12 +107,19 @@ def command(
         change_log_max_age=seconds(changelog_max_age),
         change_log_max_lines=changelog_max_lines,
     )
-    if not changes.asked():
+    tell(volume, changes, Output(as_json=as_json), sure=yes)
+
+
+def tell(volume: str, changes: Changes, out: Output, *, sure: bool) -> None:
+    """Make the changes, or show the setting when there are none."""
+    from fscore.admin.setting import change_setting, show_setting
+
+    if changes.asked():
+        changed = change_setting(volume, changes, sure=sure)
+        out.result(changed, lambda: differences(changed))
+    else:
         setting = show_setting(volume)
-        Output(as_json=as_json).result(setting, lambda: shown(setting))
-        return
-    changed = change_setting(volume, changes, sure=yes)
-    Output(as_json=as_json).result(changed, lambda: differences(changed))
+        out.result(setting, lambda: shown(setting))
 
 
 def size(text: str | None) -> int | None:
