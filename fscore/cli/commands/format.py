@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -18,11 +18,19 @@ fscore format "mysql://fscore@(db.example.com:3306)/models" models --bucket /srv
 fscore format redis://cache:6379/1 models --storage s3 --bucket https://s3.example.com/models --compress lz4"""
 
 
+def _of_storage(envvar: str) -> Any:  # noqa: ANN401 - what typer.Option gives
+    return typer.Option(envvar=envvar, help="Of the object storage.", show_default=False)
+
+
+WHERE: Final = (
+    "Where the tree lives: sqlite3:///abs/meta.db, redis://host:6379/1, postgres://user@host:5432/database, "
+    "mysql://user@(host:3306)/database, or another form that the README lists. A database must exist; the password is "
+    "better left to META_PASSWORD."
+)
+
+
 def command(
-    meta_url: Annotated[
-        str,
-        typer.Argument(metavar="META-URL", help="Where the tree lives, as said above."),
-    ],
+    meta_url: Annotated[str, typer.Argument(metavar="META-URL", help=WHERE)],
     name: Annotated[str, typer.Argument(metavar="NAME", help="The volume's name, and its prefix in the storage.")],
     *,
     storage: Annotated[str, typer.Option(help="Kind of object storage: file, s3, minio, memory.")] = "file",
@@ -38,15 +46,9 @@ def command(
     inodes: Annotated[int, typer.Option(min=0, help="Limit of files and directories; 0 is none.")] = 0,
     hash_prefix: Annotated[bool, typer.Option("--hash-prefix", help="Spread object keys over prefixes.")] = False,
     enable_acl: Annotated[bool, typer.Option("--enable-acl", help="Keep POSIX ACLs; needs clients from 1.2.")] = False,
-    access_key: Annotated[
-        str, typer.Option(envvar="ACCESS_KEY", help="Of the object storage.", show_default=False)
-    ] = "",
-    secret_key: Annotated[
-        str, typer.Option(envvar="SECRET_KEY", help="Of the object storage.", show_default=False)
-    ] = "",
-    session_token: Annotated[
-        str, typer.Option(envvar="SESSION_TOKEN", help="Of the object storage.", show_default=False)
-    ] = "",
+    access_key: Annotated[str, _of_storage("ACCESS_KEY")] = "",
+    secret_key: Annotated[str, _of_storage("SECRET_KEY")] = "",
+    session_token: Annotated[str, _of_storage("SESSION_TOKEN")] = "",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -55,10 +57,6 @@ def command(
     Its tree lives at META-URL, its blocks in an object storage. The volume has the format of JuiceFS 1.x: the
     official client and CSI driver can mount it. A storage that already holds objects of another volume under NAME
     is refused.
-
-    META-URL is one of sqlite3:///absolute/meta.db, postgres://user@host:5432/database, mysql://user@(host:3306)/database,
-    redis://host:6379/1, or any form of these that the README lists. A database must exist, its tables are made. Leave the
-    password to META_PASSWORD.
     """
     from fscore.admin.format import format_volume
 
