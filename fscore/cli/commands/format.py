@@ -17,16 +17,15 @@ fscore format "mysql://fscore@(db.example.com:3306)/models" models --bucket /srv
 
 fscore format redis://cache:6379/1 models --storage s3 --bucket https://s3.example.com/models --compress lz4"""
 
-
-def _of_storage(envvar: str) -> Any:  # noqa: ANN401 - what typer.Option gives
-    return typer.Option(envvar=envvar, help="Of the object storage.", show_default=False)
-
-
 WHERE: Final = (
     "Where the tree lives: sqlite3:///abs/meta.db, redis://host:6379/1, postgres://user@host:5432/database, "
     "mysql://user@(host:3306)/database, or another form that the README lists. A database must exist; the password is "
     "better left to META_PASSWORD."
 )
+
+
+def _of_storage(envvar: str) -> Any:  # noqa: ANN401 - what typer.Option gives
+    return typer.Option(envvar=envvar, help="Of the object storage.", show_default=False)
 
 
 def command(
