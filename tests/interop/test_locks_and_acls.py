@@ -22,6 +22,7 @@ from fscore.meta.ops.change import AttrChange
 from fscore.volume import Volume
 from tests.interop import official
 from tests.kit.locker import locker
+from tests.kit.mounts import Mount
 
 pytestmark = [
     pytest.mark.system,
@@ -239,3 +240,48 @@ def _may(path: Path, uid: int, bit: int) -> bool:
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert status in {0, 1}
     return status == 0
+
+
+def test_mounts_of_both_clients_beside_each_other(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Programs on our mount and programs on theirs: one locks, the other waits; one sets an ACL, the other obeys."""
+    url = f"sqlite3://{tmp_path}/meta.db"
+    format_volume(url, "shared", storage="file", bucket=f"{tmp_path}/blocks/", enable_acl=True, trash_days=0)
+    ours = Mount(url, tmp_path / "ours", "kernel")
+    request.addfinalizer(ours.stop)
+    ours.start()
+    with official.mounted(url, tmp_path / "theirs") as theirs:
+        (ours.base / "f").write_bytes(b"x" * 100)
+        with locker(ours.base / "f") as mine, locker(theirs / "f") as other:
+            for command in ("flock ex", "lockf ex 10 20"):
+                assert mine(command) == "ok"
+                assert other(command) == "busy"
+                other.tell(f"{command} wait")
+                time.sleep(0.3)
+                assert mine(command.replace("ex", "un")) == "ok"
+                assert other.answer() == "ok"
+                assert mine(command) == "busy"
+                mine.tell(f"{command} wait")
+                time.sleep(0.3)
+                assert other(command.replace("ex", "un")) == "ok"
+                assert mine.answer() == "ok"
+        with locker(theirs / "f") as other:
+            until(lambda: other("flock ex") == "ok")
+            until(lambda: other("lockf ex 0 100") == "ok")
+        rule = Rule(7, 5, 5, 0, ((1000, 7),), ())
+        for here, there, name in ((ours.base, theirs, "1"), (theirs, ours.base, "2")):
+            (here / name).mkdir(0o700)
+            os.setxattr(here / name, DEFAULT, _wire(rule))
+            time.sleep(1.1)
+            old = os.umask(0o077)
+            (there / name / "sub").mkdir(0o777)
+            (there / name / "file").touch(0o666)
+            os.umask(old)
+            time.sleep(1.1)
+            for path in ("sub", "file"):
+                assert os.getxattr(here / name / path, ACCESS) == os.getxattr(there / name / path, ACCESS)
+            assert (here / name / "sub").stat().st_mode & 0o777 == 0o750, "the umask does not count"
+            assert (here / name / "file").stat().st_mode & 0o777 == 0o640
+    assert ours.stop() == 0
+    with fscore.open_volume(url) as volume:
+        assert fsck(volume).problems == []
+        assert volume.meta.engine.used_features() == {"acl"}
