@@ -17,6 +17,7 @@ from fscore.domain.errors import Exists, Invalid
 from fscore.domain.geometry import chunk_count
 from fscore.domain.quota import Load
 from fscore.domain.slices import SliceRecord
+from fscore.meta.ops import acl
 from fscore.meta.ops.change import NEAR, existing
 from fscore.meta.ops.check import EXECUTE, FIXED, READ, WRITE, check_access, check_growable, directory
 from fscore.meta.ops.create import EMPTY_STAT, touch
@@ -53,7 +54,7 @@ def clone_file(work: Work, twin: Twin, parent: int, *, preserve: bool) -> Attr:
     txn = work.txn
     txn.prefetch(want_node(parent), want_edge(parent, twin.name), *_wants(twin))
     above = _open_place(work, parent, twin.name)
-    original = _read(work, twin)
+    original = _read(work, twin, preserve=preserve)
     attr = _twin_attr(work, original, parent, preserve=preserve)
     work.need(space_of(attr.kind, attr.length), 1, attr, (parent,))
     _write(work, original, attr)
@@ -69,7 +70,7 @@ def clone_root(work: Work, twin: Twin, parent: int, *, preserve: bool) -> Attr:
     txn = work.txn
     txn.prefetch(want_node(parent), want_edge(parent, twin.name), *_wants(twin))
     _open_place(work, parent, twin.name)
-    original = _read(work, twin)
+    original = _read(work, twin, preserve=preserve)
     attr = _twin_attr(work, original, parent, preserve=preserve)
     work.need(4096, 1, attr)
     _write(work, original, attr)
@@ -86,7 +87,7 @@ def clone_children(work: Work, parent: int, twins: Sequence[Twin], *, preserve: 
     txn = work.txn
     txn.prefetch(want_node(parent), *(want for twin in twins for want in _wants(twin)))
     above = directory(txn.node(parent), parent)
-    originals = [_read(work, twin) for twin in twins if txn.node(twin.source) is not None]
+    originals = [_read(work, twin, preserve=preserve) for twin in twins if txn.node(twin.source) is not None]
     pairs = [(original, _twin_attr(work, original, parent, preserve=preserve)) for original in originals]
     load = Load(sum(space_of(attr.kind, attr.length) for _, attr in pairs), len(pairs))
     for owner in {(attr.uid, attr.gid): attr for _, attr in pairs}.values():
@@ -156,12 +157,14 @@ def _wants(twin: Twin) -> list[Want]:
     return wants
 
 
-def _read(work: Work, twin: Twin) -> _Original:
+def _read(work: Work, twin: Twin, *, preserve: bool) -> _Original:
     txn = work.txn
     attr = existing(txn, twin.source)
     if attr.kind != twin.kind:
         raise Invalid(f"inode {twin.source} changed its type")
     check_access(txn, attr, work.who, READ | EXECUTE if attr.kind == Kind.DIRECTORY else READ)
+    if not preserve and attr.access_acl and work.rules.acls is not None:
+        attr = acl.chmod(work, attr, attr.mode & ~work.who.umask)  # else its rule would grant what the mode does not
     chunks: dict[int, tuple[SliceRecord, ...]] = {}
     if attr.kind == Kind.FILE:
         count = chunk_count(attr.length)

@@ -176,6 +176,20 @@ def test_rules_are_obeyed(acls: MetaService) -> None:
         acls.create(CAROL, top, b"x", 0o644)  # one entry has to grant all that is asked at once
 
 
+def test_a_clone_keeps_its_rule_within_the_umask(acls: MetaService) -> None:
+    top = mkdir(acls, b"d", who=ALICE, mode=0o755)
+    ino = mkfile(acls, b"f", parent=top, who=ALICE)
+    for node in (top, ino):
+        acls.setxattr(ALICE, node, ACCESS, Rule(7, 5, 7, 5, ((BOB.uid, 7),), ()).to_xattr())
+    careful = Caller(uid=BOB.uid, gid=BOB.gid, umask=0o027)
+    _, attr = acls.clone(careful, top, ROOT, b"e")
+    file, below = acls.resolve(SUPER, b"/e/f")
+    assert (attr.mode, below.mode) == (0o750, 0o750)
+    assert rule(acls, file) == Rule(7, 5, 5, 0, ((BOB.uid, 7),), ())
+    _, same = acls.clone(careful, ino, ROOT, b"g", preserve=True)
+    assert (same.mode, same.access_acl) == (0o775, acls.getattr(ino).access_acl)
+
+
 def test_who_may_set_what(acls: MetaService) -> None:
     ino = mkfile(acls, b"f", who=ALICE)
     with pytest.raises(NotPermitted):
