@@ -141,4 +141,5 @@ def test_both_do_the_same(two_urls: tuple[str, str], tmp_path: Path, trash_days:
     for url in two_urls:
         official.fsck(url)
         with fscore.open_volume(url, background=False) as volume:
-            assert fsck(volume).problems == []
+            problems = fsck(volume).problems
+        assert [found for found in problems if url == ours or found.kind != "dir_stat"] == []

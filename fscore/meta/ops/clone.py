@@ -189,7 +189,7 @@ def _twin_attr(work: Work, original: _Original, parent: int, *, preserve: bool) 
             attr,
             uid=who.uid,
             gid=who.gid,
-            mode=attr.mode if attr.kind == Kind.SYMLINK else attr.mode & ~who.umask,
+            mode=attr.mode & ~who.umask,
             flags=attr.flags & ~FIXED,
             atime_ns=now,
             mtime_ns=now,
