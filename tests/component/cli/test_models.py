@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,15 @@ def changed(model: Path, tmp_path: Path) -> Path:
     with (copy / "README.md").open("a") as readme:
         readme.write("tuned\n")
     return copy
+
+
+@pytest.fixture
+def roomy(cli_volume: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A name for the volume whose cache does not mind how full this machine's disk is."""
+    book = tmp_path / "volumes.toml"
+    book.write_text(f'[roomy]\nmeta = "{cli_volume}"\nfree_space_ratio = 0.0\n')
+    monkeypatch.setenv("FSCORE_VOLUMES", str(book))
+    return "roomy"
 
 
 def weigh(top: Path) -> int:
@@ -219,15 +229,33 @@ def test_a_split_shares_what_lies_in_one_piece(fscore: Fscore, cli_volume: str, 
     assert "divide" in fscore.refused(1, "split", cli_volume, "llm/tiny@1", "--tp", 3)
 
 
-def test_a_warm_cache_covers_the_version(fscore: Fscore, cli_volume: str, model: Path, tmp_path: Path) -> None:
-    fscore("push", cli_volume, model, "llm/tiny").ok()
-    fscore("publish", cli_volume, "llm/tiny@1").ok()
-    assert "no cache to fill" in fscore.refused(2, "warmup", cli_volume, "llm/tiny@1")
-    cold = fscore.json("warmup", cli_volume, "llm/tiny@1", "--cache-dir", tmp_path / "cache")
+def test_a_warm_cache_covers_the_version(fscore: Fscore, roomy: str, model: Path, tmp_path: Path) -> None:
+    fscore("push", roomy, model, "llm/tiny").ok()
+    fscore("publish", roomy, "llm/tiny@1").ok()
+    assert "no cache to fill" in fscore.refused(2, "warmup", roomy, "llm/tiny@1")
+    cold = fscore.json("warmup", roomy, "llm/tiny@1", "--cache-dir", tmp_path / "cache")
     assert (cold["coverage"], cold["bytes_failed"]) == (1.0, 0)
     assert cold["bytes_fetched"] == cold["bytes_total"] >= weigh(model)
-    warm = fscore.json("warmup", cli_volume, "llm/tiny@1", "--cache-dir", tmp_path / "cache")
+    warm = fscore.json("warmup", roomy, "llm/tiny@1", "--cache-dir", tmp_path / "cache")
     assert (warm["coverage"], warm["bytes_fetched"]) == (1.0, 0)
+
+
+def test_a_warm_up_of_whole_files_leaves_them_for_the_kernel(
+    fscore: Fscore, roomy: str, model: Path, tmp_path: Path
+) -> None:
+    large = tmp_path / "large"
+    shutil.copytree(model, large)
+    table = random.Random(1).randbytes(3 << 20)
+    (large / "vocabulary.json").write_text(json.dumps({"table": table.hex()}))
+    fscore("push", roomy, large, "llm/large").ok()
+    fscore("publish", roomy, "llm/large@1").ok()
+    cache = tmp_path / "cache"
+    cold = fscore.json("warmup", roomy, "llm/large@1", "--cache-dir", cache, "--whole")
+    assert (cold["coverage"], cold["bytes_failed"]) == (1.0, 0)
+    (whole,) = cache.glob("*/whole/*/*.bytes")
+    assert whole.read_bytes() == (large / "vocabulary.json").read_bytes()
+    again = fscore.json("warmup", roomy, "llm/large@1", "--cache-dir", cache, "--whole")
+    assert (again["coverage"], again["bytes_fetched"]) == (1.0, 0)
 
 
 def test_sync_brings_what_is_published_and_then_nothing(
