@@ -311,6 +311,10 @@ class ServerConnections(Connections):
         self._clock = clock
         self._met = False
 
+    def _start(self) -> None:
+        super()._start()
+        self._readers = self._writers  # a connection to a server does for both
+
     def _connect(self, *, create: bool = False) -> Connection:
         deadline = self._clock.monotonic() + RECONNECT_S
         wait = FIRST_WAIT_S
