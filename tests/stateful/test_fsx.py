@@ -7,6 +7,7 @@ truncation or a reader does not watch is lost here. One client, or two that take
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from tests.kit.fsx import BORDER, IN_PROCESS, run
 from tests.kit.vfs_files import OpenFiles
 from tests.kit.volumes import MakeVolume, assert_sound
 
+TWO_DAYS_NS = 2 * 86_400 * 1_000_000_000
 EAGER = Thresholds(read=2, write=3, force=40)
 OPTIONS: dict[str, Any] = {
     "background": True,
@@ -41,8 +43,11 @@ class Rubbish:
         self._run = self._pool.submit(self._collect)
 
     def _collect(self) -> int:
-        deleted = 0
+        deleted = rounds = 0
         while not self._stop.wait(0.05):
+            rounds += 1
+            if rounds % 50 == 0:  # what compaction parked would fill the disk: let two days pass
+                self._clients[0].meta.purge_delayed(time.time_ns() + TWO_DAYS_NS, gated=False)
             deleted += sum(client.collect().slices for client in self._clients)
         return deleted
 
