@@ -117,11 +117,6 @@ class Mounted:
         return self.mount.transport
 
     @property
-    def kind(self) -> str:
-        """Transport and engine in a word."""
-        return f"{self.mount.transport}-{'sqlite' if self.url.startswith('sqlite3') else 'redis'}"
-
-    @property
     def inside(self) -> str:
         """The path of the directory within the volume."""
         return f"/{self.path.name}"

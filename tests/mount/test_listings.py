@@ -15,8 +15,8 @@ from tests.kit.mounts import Mounted, open_client
 
 pytestmark = pytest.mark.mount
 
-MANY = {"kernel-sqlite": 20_000, "kernel-redis": 6_000, "pyfuse3-sqlite": 3_000}
-"""Entries of the large directory: more than the lists that engines fetch, and than a handle keeps."""
+MANY = [5_000, pytest.param(50_000, marks=pytest.mark.nightly)]
+"""Entries of the large directory: more than the lists that engines fetch, and, at night, than a handle keeps."""
 
 
 class Dirent(ctypes.Structure):
@@ -103,8 +103,8 @@ def test_a_listing_begins_with_dots_and_has_types(mounted: Mounted) -> None:
     assert inodes == {name: (mounted.path / name).lstat().st_ino for name in inodes}
 
 
-def test_a_large_directory(mounted: Mounted) -> None:
-    many = MANY[mounted.kind]
+@pytest.mark.parametrize("many", MANY)
+def test_a_large_directory(mounted: Mounted, many: int) -> None:
     fill(mounted, many)
     assert len(os.listdir(mounted.path)) == many
     sizes = {entry.name: entry.stat().st_size for entry in os.scandir(mounted.path)}
