@@ -118,6 +118,16 @@ class BlockStore:
         self.read_into(slice_id, size, off, memoryview(buffer))
         return bytes(buffer)
 
+    def view(self, slice_id: int, size: int, off: int, length: int) -> Buffer:
+        """As read, for one who only looks at the bytes: those of one block are not copied out of it."""
+        length = max(0, min(length, size - off))
+        parts = list(by_block(off, length, self.block_size))
+        if len(parts) != 1:
+            return self.read(slice_id, size, off, length)
+        index, pos, n = parts[0]
+        found = self.cache.peek(self._key(slice_id, size, index), pos, n)
+        return found if found is not None else self._part_view(slice_id, size, index, pos, n)
+
     def read_into(self, slice_id: int, size: int, off: int, buffer: memoryview) -> None:
         """Fill `buffer` from `off` of a slice. Blocks that are not cached are fetched in parallel."""
         if off + len(buffer) > size:
@@ -240,6 +250,9 @@ class BlockStore:
         return block_key(slice_id, index, length, hash_prefix=self._hash_prefix)
 
     def _part(self, slice_id: int, size: int, index: int, pos: int, n: int) -> bytes:
+        return bytes(self._part_view(slice_id, size, index, pos, n))
+
+    def _part_view(self, slice_id: int, size: int, index: int, pos: int, n: int) -> Buffer:
         key = self._key(slice_id, size, index)
         found = self.cache.get(key, pos, n)
         if found is not None:
@@ -252,7 +265,7 @@ class BlockStore:
             self.metrics.add("blocks.range")
             return data
         block = self._fetch(key, whole)
-        return block if n == whole else block[pos : pos + n]
+        return block if n == whole else memoryview(block)[pos : pos + n]
 
     def _part_into(self, slice_id: int, size: int, index: int, pos: int, buffer: memoryview) -> None:
         key = self._key(slice_id, size, index)
@@ -263,7 +276,7 @@ class BlockStore:
                 raise self._corrupt(key, f"it ends before byte {pos + len(buffer)}")
             self.metrics.add("blocks.direct.bytes", len(buffer))
             return
-        buffer[:] = self._part(slice_id, size, index, pos, len(buffer))
+        buffer[:] = self._part_view(slice_id, size, index, pos, len(buffer))
 
     def _range_pays(self, key: str, pos: int, n: int, whole: int) -> bool:
         """Whether to fetch only this part: small, not the block's beginning, and not the next of a sequence."""

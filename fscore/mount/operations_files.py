@@ -63,7 +63,7 @@ class FileOperations(LockOperations):
         del who, ino
         if fh >= FIRST_HANDLE and self.internal is not None:
             return self.internal.read(fh, offset, size)
-        return self.vfs.read(fh, offset, size)
+        return self.vfs.view(fh, offset, size)
 
     def peek_read(self, who: Caller, ino: int, fh: int, offset: int, size: int) -> Buffer | None:
         """As read, from memory only, without waiting."""

@@ -129,6 +129,10 @@ class FileReader:
 
     def read(self, offset: int, length: int) -> bytes:
         """Bytes of a range, fewer at the end of the file."""
+        return bytes(self.view(offset, length))
+
+    def view(self, offset: int, length: int) -> Buffer:
+        """As read, for one who only looks at the bytes: where that can be, they are not copied out of their block."""
         self._revalidate()
         length = min(length, self._attr.length - offset)
         if length <= 0:
@@ -143,11 +147,11 @@ class FileReader:
         if len(pieces) == 1 and pieces[0].id:
             piece = pieces[0]
             try:
-                return self._blocks.read(piece.id, piece.size, piece.off, piece.length)
+                return self._blocks.view(piece.id, piece.size, piece.off, piece.length)
             except NotFound:
                 pass
         buffer = bytearray(length)
-        return bytes(memoryview(buffer)[: self.read_into(offset, memoryview(buffer))])
+        return memoryview(buffer)[: self.read_into(offset, memoryview(buffer))]
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
         """Fill `buffer` from `offset`; returns the bytes read, fewer at the end of the file."""

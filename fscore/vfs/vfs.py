@@ -124,13 +124,17 @@ class Vfs:
 
     def read(self, fh: int, offset: int, size: int) -> bytes:
         """Bytes of a range; fewer at the end of the file."""
+        return bytes(self.view(fh, offset, size))
+
+    def view(self, fh: int, offset: int, size: int) -> Buffer:
+        """As read, for one who only looks at the bytes: they are seldom copied."""
         handle = self._readable(fh, offset, size)
         file = handle.file
         if file.uncommitted(offset, size):
             buffer = bytearray(max(min(size, file.length() - offset), 0))
             count = file.read_into(offset, memoryview(buffer))
-            return bytes(memoryview(buffer)[:count])
-        data = file.reader.read(offset, size)
+            return memoryview(buffer)[:count]
+        data = file.reader.view(offset, size)
         self._look_ahead(handle, offset, len(data))
         self.meta.touch_atime(handle.file.ino)
         return data
