@@ -77,7 +77,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--small", type=int, default=7600, help="small files of cp -r")
     parser.add_argument("--listed", type=int, default=10000, help="entries of the directory that is listed")
     parser.add_argument("--meta", choices=("redis", "sqlite"), default="redis")
-    parser.add_argument("--store", choices=("file", "s3"), default="file")
+    parser.add_argument("--store", default="file", help="file, s3 (Ceph, started here) or the http URL of an S3 server")
     parser.add_argument("--only", default="names,listing,copy,write,warm,cold,whole,import", help="which works")
     parser.add_argument("--contenders", default="local,kernel,pyfuse3,official")
     parser.add_argument(

@@ -28,7 +28,12 @@ class Place:
     """Where volumes are made: a Redis or SQLite files for the tree, a folder or a gateway of Ceph's for the bytes."""
 
     def __init__(self, top: Path, *, meta: str, store: str) -> None:
+        """`store` is file, s3 (a gateway is started) or the http URL of a server that runs, keys in AWS_* variables."""
         self.top = top
+        self._endpoint = store if "://" in store else ""
+        self._keys = (ceph.ACCESS, ceph.SECRET)
+        if self._endpoint:
+            self._keys = (os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"])
         self._redis = RedisServer(top) if meta == "redis" else None
         self._ceph = ceph.Ceph(top / "ceph") if store == "s3" else None
         self._numbers = itertools.count(1)
@@ -40,6 +45,7 @@ class Place:
             ceph.ensure_installed()
             (self.top / "ceph").mkdir()
             self._ceph.start()
+            self._endpoint = self._ceph.endpoint
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -51,7 +57,7 @@ class Place:
     def new_volume(self, label: str) -> str:
         """META-URL of a fresh volume: 4 MiB blocks, no compression, no trash."""
         url = self._redis.fresh_url() if self._redis is not None else f"sqlite3://{self.top / label}.db"
-        if self._ceph is None:
+        if not self._endpoint:
             format_volume(url, f"bench-{label}", bucket=str(self.top / "objects") + "/", trash_days=0)
             return url
         bucket = self._new_bucket()
@@ -60,8 +66,8 @@ class Place:
             f"bench-{label}",
             storage="s3",
             bucket=bucket,
-            access_key=ceph.ACCESS,
-            secret_key=ceph.SECRET,
+            access_key=self._keys[0],
+            secret_key=self._keys[1],
             trash_days=0,
         )
         return url
@@ -69,17 +75,16 @@ class Place:
     def _new_bucket(self) -> str:
         import boto3
 
-        assert self._ceph is not None
-        name = f"bench-{next(self._numbers)}"
+        name = f"bench-{os.getpid()}-{next(self._numbers)}"
         client = boto3.client(
             "s3",
-            endpoint_url=self._ceph.endpoint,
-            aws_access_key_id=ceph.ACCESS,
-            aws_secret_access_key=ceph.SECRET,
+            endpoint_url=self._endpoint,
+            aws_access_key_id=self._keys[0],
+            aws_secret_access_key=self._keys[1],
             region_name="us-east-1",
         )
         client.create_bucket(Bucket=name)
-        return f"{self._ceph.endpoint}/{name}"
+        return f"{self._endpoint}/{name}"
 
 
 class Contender:
