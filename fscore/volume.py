@@ -80,8 +80,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Whether reading moves the access time: never, when it is older than the last change or a day, or every second."""
     background: bool = True
     durable: Durable = True
-    """When what a `file` store takes survives a power cut: at once; `fsync`, at the next fsync or within a second, as
-    on a local disk; False, when the system likes."""
+    """When what a `file` store takes survives a power cut: at once; `fsync`, at the next fsync or within five seconds,
+    as on a local disk; False, when the system likes."""
     patience_s: tuple[float, ...] = VfsOptions().patience_s
     compact: Thresholds = Thresholds()
     """From how many slice records on a chunk is compacted in the background; 0 = never."""

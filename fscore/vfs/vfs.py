@@ -36,6 +36,9 @@ from fscore.vfs.writer import FileWriter
 
 T = TypeVar("T")
 
+SYNC_S: Final = 5.0
+"""How often blocks that a `file` store holds back are made durable: as often as ext4 commits by itself."""
+
 FINISH_S: Final = 10.0
 """How long a client that goes spends on deleting the objects of files that it removed."""
 
@@ -88,7 +91,7 @@ class Vfs:
             self._tickers.append(Ticker("scrub", options.scrub_every_s, self.wholes.scrub_next))
         if background:
             self._tickers.append(Ticker("flush", 1.0, lambda: self.flush_idle(options.flush_after_s)))
-            self._tickers.append(Ticker("sync", 1.0, self.blocks.sync))
+            self._tickers.append(Ticker("sync", SYNC_S, self.blocks.sync))
             self._tickers.append(Ticker("collect", options.collect_every_s, self._collector.collect))
 
     def open(self, who: Caller, ino: int, flags: int) -> int:
