@@ -86,9 +86,9 @@ def test_own_changes_of_names_are_remembered_for_a_while() -> None:
     cache = NodeCache(1.0)
     since = cache.epoch
     cache.changed({}, {(1, b"a"): EDGE, (2, b"b"): None}, 100.0, since)
-    assert (cache.touched(1, since), cache.touched(2, since)) == ({b"a"}, {b"b"})
+    assert (cache.touched(1, since), cache.touched(2, since)) == (frozenset({b"a"}), frozenset({b"b"}))
     assert cache.touched(1, cache.epoch) == frozenset()
     for number in range(TOUCHED):
         cache.changed({}, {(3, b"%d" % number): None}, 100.0, cache.epoch)
     assert cache.touched(1, since) is None, "too long ago to say"
-    assert cache.touched(3, cache.epoch - 1) == {b"%d" % (TOUCHED - 1)}
+    assert cache.touched(3, cache.epoch - 1) == frozenset({b"%d" % (TOUCHED - 1)})
