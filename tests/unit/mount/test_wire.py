@@ -57,10 +57,10 @@ def test_an_entry(unique: int, ino: int, attr: Attr, entry_s: float, attr_s: flo
     data = wire.entry_reply(unique, EntryReply(ino, attr, entry_s, attr_s))
     assert struct.unpack_from("=IiQ", data) == (len(data), 0, unique)
     assert len(data) == 16 + 128
-    node, generation, es, ats, ens, ans = struct.unpack_from("=QQQQII", data, 16)
+    node, generation, entry_sec, attr_sec, entry_ns, attr_ns = struct.unpack_from("=QQQQII", data, 16)
     assert (node, generation) == (ino, 1)
-    assert es + ens / 1e9 == pytest.approx(entry_s, abs=2e-9)
-    assert ats + ans / 1e9 == pytest.approx(attr_s, abs=2e-9)
+    assert entry_sec + entry_ns / 1e9 == pytest.approx(entry_s, abs=2e-9)
+    assert attr_sec + attr_ns / 1e9 == pytest.approx(attr_s, abs=2e-9)
     assert attr_in(data, 16 + 40) == (ino, plain(attr))
 
 
