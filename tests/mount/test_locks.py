@@ -21,7 +21,8 @@ from tests.kit.mounts import MakeMount, Mounted, refused
 pytestmark = pytest.mark.mount
 
 HOLDER = """
-import fcntl, os, sys
+import fcntl, os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may have it ignored
 fd = os.open(sys.argv[1], os.O_RDWR)
 {lock}
 print("held", flush=True)
@@ -48,10 +49,14 @@ def held(path: Path, lock: str, then: str = "") -> Iterator[subprocess.Popen[byt
 
 
 def let_go(process: subprocess.Popen[bytes]) -> None:
-    """Have the other process end."""
+    """Have the other process end; one that still waits for its lock is killed."""
     if process.poll() is None and process.stdin is not None and not process.stdin.closed:
         process.stdin.close()
-        process.wait(10)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
 
 
 @contextmanager
