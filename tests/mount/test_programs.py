@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import sysconfig
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -86,7 +87,7 @@ def test_cp_keeps_a_tree_and_its_sparse_files(mounted: Mounted, tmp_path: Path) 
 @pytest.mark.parametrize("journal", ["delete", "wal"])
 def test_sqlite_holds_its_promises(mounted: Mounted, journal: str) -> None:
     path = mounted.path / f"{journal}.db"
-    with sqlite3.connect(path) as first:
+    with closing(sqlite3.connect(path)) as first, first:
         assert first.execute(f"PRAGMA journal_mode={journal}").fetchone() == (journal,)
         first.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, value BLOB)")
     program = (
@@ -98,15 +99,13 @@ def test_sqlite_holds_its_promises(mounted: Mounted, journal: str) -> None:
     )
     writers = [subprocess.Popen([sys.executable, "-c", program, str(path)]) for _ in range(2)]
     assert [writer.wait(timeout=180) for writer in writers] == [0, 0]
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert db.execute("SELECT count(*), sum(length(value)) FROM t").fetchone() == (100, 300_000)
         db.execute("DELETE FROM t WHERE id % 2")
-    db.close()
-    with sqlite3.connect(path, isolation_level=None) as db:
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("VACUUM")
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    db.close()
 
 
 @pytest.mark.slow
