@@ -98,7 +98,8 @@ def test_a_writer_asks_for_it(make_volume: MakeVolume) -> None:
     volume = make_volume(background=True, heartbeat_s=0, compact=Thresholds(read=0, write=10))
     ino, content = scribble(volume, b"f", 40)
     volume.vfs.drain()
-    assert len(volume.meta.records(ino, 0)) < 25
+    # All thirty others may have been written before the first ten were read: then they wait for the next write.
+    assert len(volume.meta.records(ino, 0)) <= 31
     assert read(volume, ino) == content
     assert_sound(volume)
 
