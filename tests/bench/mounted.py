@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Final, Self
 
@@ -141,7 +142,7 @@ class Local(Contender):
         return True
 
 
-class Daemon(Contender):
+class Daemon(Contender, ABC):
     """A mount that this bench starts, in the foreground of a process of its own."""
 
     can_chill = True
@@ -155,9 +156,9 @@ class Daemon(Contender):
         self.base.mkdir()
         self.start()
 
+    @abstractmethod
     def command(self) -> list[str]:
         """The command line of the mount."""
-        raise NotImplementedError
 
     def start(self) -> None:
         """Mount and wait until it is there."""

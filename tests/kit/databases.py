@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def own(place: Path, name: str) -> None:
         shutil.chown(place, name, name)
 
 
-class Server:
+class Server(ABC):
     """A process that is started, asked whether it answers, and stopped by its handle."""
 
     def __init__(self, place: Path, user: str) -> None:
@@ -70,13 +71,13 @@ class Server:
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
 
+    @abstractmethod
     def command(self) -> list[str]:
         """What is run."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answers(self) -> bool:
         """Whether a client is served."""
-        raise NotImplementedError
 
     def start(self) -> None:
         """Start the process and wait until it answers."""

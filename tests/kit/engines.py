@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -49,6 +49,31 @@ def fresh_url(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if kind in {"redis-sentinel", "redis-cluster"}:
         return str(request.getfixturevalue(f"{kind.removeprefix('redis-')}_url"))
     return str(request.getfixturevalue(f"{kind}_url"))
+
+
+def fresh_urls(kind: str, request: pytest.FixtureRequest, folder: Path) -> Callable[[], str]:
+    """Makes META-URLs of empty places, one after the other: the one before may be emptied for the next."""
+    lent: list[str] = []
+
+    def from_server() -> str:
+        server = request.getfixturevalue(SERVERS[kind])
+        while lent:
+            server.take_back(lent.pop())
+        lent.append(server.lend())
+        return str(server.url(lent[-1]))
+
+    def from_redis() -> str:
+        url = fresh_url(kind, request, folder)
+        if kind == "redis":
+            with request.getfixturevalue("redis_server").client_of(url) as client:
+                client.flushdb()
+        else:
+            request.getfixturevalue(f"{kind.removeprefix('redis-')}_group").wipe(url)
+        return url
+
+    if kind in SERVERS:
+        return from_server
+    return from_redis if kind.startswith("redis") else lambda: fresh_url(kind, request, folder)
 
 
 @pytest.fixture(params=META_ENGINES)

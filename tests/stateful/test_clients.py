@@ -24,13 +24,13 @@ from fscore.domain.ids import ROOT
 from fscore.domain.locks import EOF, LockKind
 from fscore.domain.setting import Setting
 from fscore.meta.engine import MetaEngine
-from fscore.meta.engines.registry import forget_memory, open_engine
+from fscore.meta.engines.registry import open_engine
 from fscore.meta.records import Session
 from fscore.meta.service import AttrChange, MetaService
 from fscore.runtime.clock import FakeClock
 from tests.kit import client_model as model
 from tests.kit.client_model import BYTES, Acl, Node, Owner
-from tests.kit.engines import META_ENGINES, REDIS_GROUPS, SERVERS
+from tests.kit.engines import META_ENGINES, REDIS_GROUPS, fresh_urls
 from tests.kit.invariants import check_engine
 
 SUPER = Caller(uid=0, gid=0)
@@ -310,27 +310,8 @@ CASES = [kind for kind in META_ENGINES if kind not in REDIS_GROUPS]
 
 @pytest.mark.parametrize("kind", CASES)
 def test_histories_of_clients(kind: str, request: pytest.FixtureRequest) -> None:
-    lent: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
-
-        def make_url() -> str:
-            name = uuid.uuid4().hex
-            if kind == "memory":
-                request.addfinalizer(lambda: forget_memory(name))
-                return f"memory://{name}"
-            if kind == "sqlite":
-                return f"sqlite3://{Path(folder) / name}.db?synchronous=OFF"
-            if kind in SERVERS:
-                server = request.getfixturevalue(SERVERS[kind])
-                while lent:
-                    server.take_back(lent.pop())
-                lent.append(server.lend())
-                return str(server.url(lent[-1]))
-            url = str(request.getfixturevalue("redis_url"))
-            with request.getfixturevalue("redis_server").client_of(url) as client:
-                client.flushdb()
-            return url
-
+        make_url = fresh_urls(kind, request, Path(folder))
         machine: Any = type("Machine", (Clients,), {"make_url": staticmethod(make_url)})
         share = settings().max_examples if kind == "memory" else max(settings().max_examples // 4, 5)
         run_state_machine_as_test(machine, settings=settings(max_examples=share, stateful_step_count=30))

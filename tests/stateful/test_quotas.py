@@ -21,11 +21,11 @@ from fscore.domain.ids import ROOT, TRASH
 from fscore.domain.quota import Quota, QuotaKey, QuotaKind
 from fscore.domain.setting import Setting
 from fscore.domain.slices import SliceRecord
-from fscore.meta.engines.registry import forget_memory, open_engine
+from fscore.meta.engines.registry import open_engine
 from fscore.meta.service import AttrChange, MetaService, RenameFlag, SliceRange
 from fscore.meta.txn import MetaTxn
 from fscore.runtime.clock import FakeClock
-from tests.kit.engines import SERVERS, SQL_SERVERS
+from tests.kit.engines import SQL_SERVERS, fresh_urls
 from tests.kit.invariants import check_engine
 from tests.kit.quota_audit import check_quotas
 from tests.kit.tree import SUPER
@@ -241,27 +241,8 @@ class UnderQuotas(RuleBasedStateMachine):
 @pytest.mark.parametrize("trash", [False, True], ids=["no-trash", "trash"])
 @pytest.mark.parametrize("kind", ["memory", "sqlite", pytest.param("redis", marks=pytest.mark.redis), *SQL_SERVERS])
 def test_histories_under_quotas(kind: str, request: pytest.FixtureRequest, *, trash: bool) -> None:
-    lent: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
-
-        def make_url() -> str:
-            name = uuid.uuid4().hex
-            if kind == "memory":
-                request.addfinalizer(lambda: forget_memory(name))
-                return f"memory://{name}"
-            if kind == "sqlite":
-                return f"sqlite3://{Path(folder) / name}.db"
-            if kind in SERVERS:
-                server = request.getfixturevalue(SERVERS[kind])
-                while lent:
-                    server.take_back(lent.pop())
-                lent.append(server.lend())
-                return str(server.url(lent[-1]))
-            url = str(request.getfixturevalue("redis_url"))
-            with request.getfixturevalue("redis_server").client_of(url) as client:
-                client.flushdb()
-            return url
-
+        make_url = fresh_urls(kind, request, Path(folder))
         machine = type("Machine", (UnderQuotas,), {"trash": trash, "make_url": staticmethod(make_url)})
         share = settings().max_examples if kind == "memory" else max(settings().max_examples // 6, 5)
         run_state_machine_as_test(machine, settings=settings(max_examples=share, stateful_step_count=30))

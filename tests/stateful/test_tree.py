@@ -24,10 +24,10 @@ from fscore.domain.geometry import CHUNK, by_chunk
 from fscore.domain.ids import TRASH
 from fscore.domain.setting import Setting
 from fscore.domain.slices import SliceRecord
-from fscore.meta.engines.registry import forget_memory, open_engine
+from fscore.meta.engines.registry import open_engine
 from fscore.meta.service import AttrChange, Hole, MetaService, RenameFlag, SliceRange
 from fscore.runtime.clock import FakeClock
-from tests.kit.engines import META_ENGINES, REDIS_GROUPS, SERVERS, SQL_SERVERS
+from tests.kit.engines import META_ENGINES, REDIS_GROUPS, SQL_SERVERS, fresh_urls
 from tests.kit.invariants import check_engine
 from tests.kit.tree import SUPER
 from tests.kit.tree_model import ROOT, Node, Pieces, TreeModel, glue
@@ -318,32 +318,8 @@ def cases() -> Iterator[Any]:
 
 @pytest.mark.parametrize(("kind", "clients", "trash"), list(cases()))
 def test_histories(kind: str, clients: int, request: pytest.FixtureRequest, *, trash: bool) -> None:
-    lent: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
-
-        def make_url() -> str:
-            name = uuid.uuid4().hex
-            if kind == "memory":
-                request.addfinalizer(lambda: forget_memory(name))
-                return f"memory://{name}"
-            if kind == "sqlite":
-                return f"sqlite3://{Path(folder) / name}.db"
-            if kind in SERVERS:
-                server = request.getfixturevalue(SERVERS[kind])
-                while lent:
-                    server.take_back(lent.pop())
-                lent.append(server.lend())
-                return str(server.url(lent[-1]))
-            if kind in {"redis-sentinel", "redis-cluster"}:
-                group = request.getfixturevalue(kind.removeprefix("redis-") + "_group")
-                url = str(request.getfixturevalue(kind.removeprefix("redis-") + "_url"))
-                group.wipe(url)
-                return url
-            url = str(request.getfixturevalue("redis_url"))
-            with request.getfixturevalue("redis_server").client_of(url) as client:
-                client.flushdb()
-            return url
-
+        make_url = fresh_urls(kind, request, Path(folder))
         machine = type(
             "Machine", (Histories,), {"clients": clients, "trash": trash, "make_url": staticmethod(make_url)}
         )
