@@ -15,11 +15,11 @@ from typing import Literal
 import pytest
 import redis
 
-from fscore.domain.attr import Attr, Kind
 from fscore.meta.engines.redis.address import Address
 from fscore.meta.engines.redis.engine import RedisEngine, open_redis
 from fscore.meta.engines.redis.link import Answer, Command, Link, LostError
 from fscore.runtime.clock import FakeClock
+from tests.kit.bodies import ROOT_ATTR
 
 BINARY = "/usr/bin/redis-server"
 DATABASES = 4096
@@ -142,10 +142,6 @@ def redis_url(redis_server: RedisServer) -> Iterator[str]:
     yield url
     with redis_server.client_of(url) as client:
         client.flushdb()
-
-
-ROOT_ATTR = Attr(Kind.DIRECTORY, 0o777, nlink=2, length=4096, parent=1)
-FILE = Attr(Kind.FILE, 0o644, parent=1)
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import pytest
 from fscore.meta.engines.redis.engine import RedisEngine
 from fscore.meta.engines.redis.keys import Keys
 from fscore.meta.txn import MetaTxn
-from tests.kit.redis_server import FILE, CutLink, trips
+from tests.kit.bodies import FILE
+from tests.kit.redis_server import CutLink, trips
 
 pytestmark = pytest.mark.redis
 

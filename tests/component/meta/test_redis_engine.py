@@ -16,7 +16,7 @@ import redis
 
 from fscore.domain.attr import Kind
 from fscore.domain.caller import Caller
-from fscore.domain.errors import CorruptError, Exists, NotFound, SettingError, UnavailableError
+from fscore.domain.errors import CorruptError, Exists, SettingError, UnavailableError
 from fscore.domain.ids import ROOT
 from fscore.domain.setting import Setting
 from fscore.domain.slices import SliceRecord
@@ -27,11 +27,12 @@ from fscore.meta.engines.redis.engine import RedisEngine, open_redis
 from fscore.meta.engines.redis.keys import Keys
 from fscore.meta.engines.redis.link import Link
 from fscore.meta.engines.redis.marks import KEPT_S, Marks
-from fscore.meta.records import Counter, Edge, want_edge, want_node
+from fscore.meta.records import Counter, Edge
 from fscore.meta.service import MetaService
 from fscore.meta.txn import MetaTxn
 from fscore.runtime.clock import FakeClock
-from tests.kit.redis_server import FILE, ROOT_ATTR, CutLink, RedisServer, need_redis, trips
+from tests.kit.bodies import FILE, ROOT_ATTR, bump, create
+from tests.kit.redis_server import CutLink, RedisServer, need_redis, trips
 
 pytestmark = pytest.mark.redis
 
@@ -43,32 +44,6 @@ def raw(redis_server: RedisServer, redis_url: str) -> Iterator[redis.Redis]:
     """A plain client of the same database."""
     with redis_server.client_of(redis_url) as client:
         yield client
-
-
-def create(name: bytes, ino: int) -> Callable[[MetaTxn], int]:
-    """A body like that of create: two reads, four writes."""
-
-    def body(txn: MetaTxn) -> int:
-        txn.prefetch(want_node(1), want_edge(1, name))
-        parent = txn.node(1)
-        if parent is None:
-            raise NotFound("1")
-        if txn.edge(1, name) is not None:
-            raise Exists(repr(name))
-        txn.put_node(ino, FILE)
-        txn.put_edge(1, name, Edge(Kind.FILE, ino))
-        txn.put_node(1, msgspec.structs.replace(parent, mtime_ns=parent.mtime_ns + 1))
-        txn.add_usage(4096, 1)
-        return ino
-
-    return body
-
-
-def bump(txn: MetaTxn) -> None:
-    """Change the root."""
-    attr = txn.node(1)
-    assert attr is not None
-    txn.put_node(1, msgspec.structs.replace(attr, nlink=attr.nlink + 1))
 
 
 def test_create_costs_one_round_trip_where_the_directory_is_known(redis_engine: RedisEngine) -> None:

@@ -9,7 +9,7 @@ import psycopg
 import pymysql
 import pytest
 
-from fscore.domain.attr import Attr, Kind
+from fscore.domain.attr import Kind
 from fscore.domain.caller import Caller
 from fscore.domain.errors import SettingError, UnavailableError
 from fscore.domain.ids import ROOT
@@ -21,12 +21,12 @@ from fscore.meta.records import Edge
 from fscore.meta.service import MetaService
 from fscore.meta.txn import MetaTxn
 from fscore.runtime.clock import FakeClock
+from tests.kit.bodies import ROOT_ATTR
 from tests.kit.engines import SQL_SERVERS, fresh_url
 from tests.kit.golden import HOME
 from tests.kit.mariadb import MariadbServer
 from tests.kit.postgres import PostgresServer
 
-ROOT_ATTR = Attr(Kind.DIRECTORY, 0o777, nlink=2, length=4096, parent=1)
 SETTING = Setting(name="sql", uuid="6b3f0c1e-5a9d-4c7e-9d1b-2f4a8e6c0d13", trash_days=0)
 
 
