@@ -1,4 +1,4 @@
-"""How long Hypothesis looks: 60 examples at the desk, 300 in CI, 5,000 at night. `HYPOTHESIS_PROFILE` chooses."""
+"""How long Hypothesis looks: 60 examples, 300 with HYPOTHESIS_PROFILE=ci, 5,000 at night (`nightly`)."""
 
 from __future__ import annotations
 

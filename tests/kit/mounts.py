@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 import pytest
 
@@ -28,6 +28,7 @@ KINDS: Final[list[Any]] = [
     pytest.param(("kernel", "sqlite"), id="kernel-sqlite"),
     pytest.param(("kernel", "redis"), id="kernel-redis", marks=pytest.mark.redis),
     pytest.param(("pyfuse3", "sqlite"), id="pyfuse3-sqlite"),
+    pytest.param(("pyfuse3", "redis"), id="pyfuse3-redis", marks=[pytest.mark.redis, pytest.mark.nightly]),
 ]
 """Transports and engines that the suites of mounts run over."""
 
@@ -80,10 +81,12 @@ class Mount:
 
     def signal(self, number: int) -> int:
         """Send a signal and wait for the end; the exit code."""
-        process, self._process = self._process, None
+        process = self._process
         assert process is not None
         process.send_signal(number)
-        return process.wait(WAIT_S)
+        code = process.wait(WAIT_S)
+        self._process = None
+        return code
 
     def kill(self) -> None:
         """kill -9, then take the dead mount away."""
@@ -139,6 +142,13 @@ def until(met: Callable[[], bool], seconds: float = 10.0) -> None:
         time.sleep(0.01)
 
 
+def not_tested(reason: str) -> NoReturn:
+    """Skip, and say why; fail where REQUIRE_SERVICES=1."""
+    if os.environ.get("REQUIRE_SERVICES") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
 def need_fuse(transport: str = "kernel") -> None:
     """Skip, and say so, where nothing can be mounted; fail where REQUIRE_SERVICES=1."""
     reason = ""
@@ -148,10 +158,8 @@ def need_fuse(transport: str = "kernel") -> None:
         reason = "mounts are tested as root"
     elif transport == "pyfuse3" and find_spec("pyfuse3") is None:
         reason = "pyfuse3 is not installed: its transport is not tested"
-    if reason and os.environ.get("REQUIRE_SERVICES") == "1":
-        pytest.fail(reason)
     if reason:
-        pytest.skip(reason)
+        not_tested(reason)
 
 
 def fresh_volume(engine: str, place: Path, request: pytest.FixtureRequest, **setting: Any) -> str:
@@ -227,9 +235,11 @@ def mount_maker(request: pytest.FixtureRequest) -> Iterator[MakeMount]:
             mount.start()
             return mount
 
-        yield make
-        for mount in mounts:
-            mount.stop(lazy=True)
+        try:
+            yield make
+        finally:  # nothing is removed through a mount
+            for mount in mounts:
+                mount.stop(lazy=True)
         for url in urls:
             assert_volume_sound(url, leaks=True)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -21,6 +20,7 @@ from typing import Final
 import pytest
 import redis
 
+from tests.kit import databases
 from tests.kit.redis_server import BINARY, DATABASES, need_redis
 
 HOST: Final = "127.0.0.1"
@@ -34,11 +34,9 @@ NODE_OPTIONS: Final = (
 
 def free_port() -> int:
     """A loopback port that is free, and whose cluster bus port (10000 above) may be."""
-    while True:
-        with socket.create_server((HOST, 0)) as server:
-            port = int(server.getsockname()[1])
-        if port < 55000:
-            return port
+    while (port := databases.free_port()) >= 55000:
+        continue
+    return port
 
 
 def database_of(url: str) -> int:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import shutil
 import subprocess
 import tempfile
 import time
@@ -20,6 +18,7 @@ from fscore.meta.engines.redis.engine import RedisEngine, open_redis
 from fscore.meta.engines.redis.link import Answer, Command, Link, LostError
 from fscore.runtime.clock import FakeClock
 from tests.kit.bodies import ROOT_ATTR
+from tests.kit.databases import install
 
 BINARY = "/usr/bin/redis-server"
 DATABASES = 4096
@@ -103,23 +102,9 @@ class CutLink(Link):
         raise LostError(f"cut {self.when} trip {self.made}")
 
 
-def missing() -> str:
-    """Why there is no server program; empty when there is one. As root it is installed."""
-    if not Path(BINARY).exists() and os.geteuid() == 0 and shutil.which("apt-get"):
-        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        subprocess.run(["apt-get", "update", "-qq"], check=False, capture_output=True)
-        install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "redis-server"]
-        subprocess.run(install, check=False, capture_output=True, env=environment)
-    return "" if Path(BINARY).exists() else f"{BINARY} is not installed (apt-get install redis-server)"
-
-
 def need_redis() -> None:
     """Skip the test, or fail it where REQUIRE_SERVICES=1, when there is no server program."""
-    reason = missing()
-    if reason and os.environ.get("REQUIRE_SERVICES") == "1":
-        pytest.fail(reason)
-    if reason:
-        pytest.skip(reason)
+    install(lambda: Path(BINARY).exists(), "redis-server")
 
 
 @pytest.fixture(scope="session")

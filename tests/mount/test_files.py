@@ -308,7 +308,9 @@ def test_direct_io(mounted: Mounted) -> None:
     memory[:] = b"d" * 8192
     assert os.write(fd, memory) == 8192
     os.lseek(fd, 0, os.SEEK_SET)
+    memory[:] = bytes(8192)
     assert os.readv(fd, [memory]) == 8192
+    assert memory[:] == b"d" * 8192
     os.close(fd)
 
 

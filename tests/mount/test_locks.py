@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,7 @@ HOLDER = """
 import fcntl, os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may have it ignored
 fd = os.open(sys.argv[1], os.O_RDWR)
+print("asking", flush=True)
 {lock}
 print("held", flush=True)
 sys.stdin.readline()
@@ -38,9 +39,10 @@ def held(path: Path, lock: str, then: str = "") -> Iterator[subprocess.Popen[byt
     """Another process that holds a lock until it gets a line."""
     program = HOLDER.format(lock=lock, then=then)
     with subprocess.Popen(
-        [sys.executable, "-c", program, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", program, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
     ) as process:
         assert process.stdout is not None
+        assert process.stdout.readline() == b"asking\n"
         assert process.stdout.readline() == b"held\n"
         try:
             yield process
@@ -107,13 +109,12 @@ def test_waiting_ends_when_the_holder_lets_go_or_dies(mounted: Mounted, lock: st
     take = fcntl.flock if lock == WHOLE else fcntl.lockf
     for end in ("line", "kill"):
         with held(path, lock) as process, held_soon(path, lock) as waiter:
-            time.sleep(0.1)
-            assert waiter.poll() is None
+            assert waiter.stdout is not None
+            assert not select.select([waiter.stdout], [], [], 0.3)[0], "it waits"
             if end == "kill":
                 process.kill()
             else:
                 let_go(process)
-            assert waiter.stdout is not None
             assert waiter.stdout.readline() == b"held\n"
     with opened(path) as fd:
         take(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -124,8 +125,10 @@ def held_soon(path: Path, lock: str) -> Iterator[subprocess.Popen[bytes]]:
     """Another process that waits for the lock."""
     program = HOLDER.format(lock=lock, then="")
     with subprocess.Popen(
-        [sys.executable, "-c", program, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", program, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
     ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"asking\n"
         try:
             yield process
         finally:
@@ -167,7 +170,8 @@ def test_many_who_wait_hold_up_nobody(mounted: Mounted) -> None:
             let_go(holder)
             assert crowd.wait(30) == 0
         finally:
-            os.killpg(crowd.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.killpg(crowd.pid, signal.SIGKILL)
 
 
 def test_closing_any_descriptor_lets_ranges_go(mounted: Mounted) -> None:
