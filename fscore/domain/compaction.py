@@ -76,7 +76,7 @@ def _skipped(records: tuple[SliceRecord, ...]) -> int:
             break
         view = _trimmed(records[skipped:])
         size = sum(piece.length for piece in view)
-        if first.length * SHARE < size or view[0] != first or first in records[skipped + 1 :]:
+        if not view or first.length * SHARE < size or view[0] != first or first in records[skipped + 1 :]:
             break
         skipped += 1
     return skipped

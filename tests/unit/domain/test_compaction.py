@@ -106,6 +106,16 @@ def test_only_holes_become_one_hole() -> None:
     assert made.records(NEW) == (hole(5, 10),)
 
 
+def test_a_big_record_that_holes_cover_whole_becomes_a_hole() -> None:
+    big, over = SliceRecord(4 * MIB, 1, 4 * MIB, 0, 4 * MIB), hole(4 * MIB, 4 * MIB)
+    for front in [(), (SliceRecord(0, 2, 4 * MIB, 0, 4 * MIB),)]:
+        made = plan([*front, big, over])
+        assert made is not None
+        assert made.kept == front
+        assert made.replaced == (big, over)
+        assert made.records(NEW) == (over,)
+
+
 def test_a_wide_hole_is_not_written() -> None:
     records = [SliceRecord(0, 1, 100, 0, 100), SliceRecord(60 * MIB, 2, 100, 0, 100), SliceRecord(50, 3, 80, 0, 80)]
     made = plan(records)
