@@ -215,12 +215,26 @@ def test_what_waits_for_a_sync_is_synced_once(tmp_path: Path, monkeypatch: pytes
     assert (syncs.files, syncs.folders) == (1, [])
 
 
-def test_a_sync_that_fails_is_told_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sync_that_fails_is_told_to_everybody_from_then_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = FileStore(f"{tmp_path}/bucket/", durable="fsync")
     store.put("a/k", b"x")
     with monkeypatch.context() as broken:
         broken.setattr(os, "fdatasync", _broken)
         with pytest.raises(UnavailableError, match="Input/output error"):
+            store.sync()
+    for _ in range(2):  # the kernel would say that all is well
+        with pytest.raises(UnavailableError, match="bytes are lost"):
+            store.sync()
+
+
+def test_a_file_that_cannot_be_opened_for_its_sync_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FileStore(f"{tmp_path}/bucket/", durable="fsync")
+    store.put("a/k", b"x")
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "open", _no_descriptor)
+        with pytest.raises(UnavailableError, match="Too many open files"):
             store.sync()
     syncs = Syncs(monkeypatch)
     store.sync()
@@ -238,6 +252,10 @@ def test_many_files_are_synced_with_their_filesystem(tmp_path: Path, monkeypatch
 
 def _broken(fd: int) -> None:
     raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def _no_descriptor(*_: object) -> int:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 def _names(folder: Path) -> list[str]:
