@@ -145,6 +145,7 @@ class FileOperations(LockOperations):
                 self._seen.clear()
             self._seen[ino] = state
         settled = flags & ACCESS == os.O_RDONLY and (self.options.read_only or attr.immutable)
+        settled = settled and self.meta.sid is None  # with a session there are locks, which FLUSH gives back
         if self.passthrough is None:
             return OpenReply(fh, keep_cache=keep, no_flush=settled)
         try:

@@ -62,11 +62,16 @@ class LockOperations(AttrOperations):
 
     def drop_record_locks(self, ino: int, owner: int) -> None:
         """Give back every range of an owner in a file, as close(2) does."""
-        if (ino, owner) not in self._record_locks:
-            return
         with self._locking:
+            if (ino, owner) not in self._record_locks:
+                return
             self._record_locks.discard((ino, owner))
-        self.meta.release_locks(ino, owner)
+        try:
+            self.meta.release_locks(ino, owner)
+        except BaseException:
+            with self._locking:  # the next descriptor that is closed tries again
+                self._record_locks.add((ino, owner))
+            raise
 
     def drop_flock(self, ino: int, owner: int) -> None:
         """Give back an owner's lock of a whole file."""
@@ -74,8 +79,10 @@ class LockOperations(AttrOperations):
 
     def _lock(self, ino: int, kind: LockKind, attempt: Callable[[], bool]) -> None:
         if kind == LockKind.UNLOCK:
-            self.vfs.settle(ino)
-            attempt()
+            try:
+                self.vfs.settle(ino)
+            finally:  # what could not be written is told, and the lock is nobody's all the same
+                attempt()
             return
         if not attempt():
             raise WouldBlock("somebody else holds it")

@@ -225,7 +225,10 @@ def _transport(
         from fscore.mount.transports.kernel import session
 
         try:
-            return session.serve(operations, mountpoint, options), "kernel"
+            mounted: Mounted = session.serve(operations, mountpoint, options)
+            if operations.meta.sid is None:
+                say("locks are this machine's only (no session)")
+            return mounted, "kernel"
         except (SettingError, OSError) as error:
             if wanted == "kernel" or not _can_pyfuse3():
                 raise

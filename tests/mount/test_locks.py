@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.mounts import MakeMount, Mounted, refused
+from fscore.domain.locks import LockKind
+from tests.kit.mounts import MakeMount, Mounted, open_client, refused
 
 pytestmark = pytest.mark.mount
 
@@ -248,6 +249,34 @@ with open(sys.argv[1], "r+b", buffering=0) as file:
     assert [counter.wait(60) for counter in counters] == [0] * 4
     time.sleep(1.1)
     assert [(mount.base / "count").read_bytes() for mount in mounts] == [b"160", b"160"]
+
+
+def test_closing_lets_ranges_of_an_immutable_file_go(make_mount: MakeMount) -> None:
+    mount = make_mount()
+    path = mount.base / "f"
+    path.write_bytes(b"x")
+    with open_client(mount.url) as client:
+        ino = path.stat().st_ino
+        client.files.set_immutable("/f", on=True)
+        time.sleep(1.1)  # the mount's copy of its attributes is older
+        with path.open("rb") as file:
+            fcntl.lockf(file, fcntl.LOCK_SH)
+            assert client.meta.getlk(ino, 1, LockKind.WRITE, 0, 10) is not None
+        assert client.meta.getlk(ino, 1, LockKind.WRITE, 0, 10) is None
+        client.files.set_immutable("/f", on=False)
+
+
+def test_a_mount_without_a_session_leaves_locks_to_the_kernel(make_mount: MakeMount) -> None:
+    path = make_mount().base / "f"
+    path.touch()
+    mount = make_mount("--read-only")
+    assert "locks are this machine's only" in mount.said()
+    path = mount.base / "f"
+    with path.open("rb") as file, path.open("rb") as other:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with refused(errno.EAGAIN):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(file, fcntl.LOCK_SH)
 
 
 def test_a_mount_that_is_killed_lets_its_locks_go(make_mount: MakeMount) -> None:

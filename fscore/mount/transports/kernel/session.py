@@ -37,8 +37,6 @@ LEFT_S: Final = 0.5
 
 WANTED: Final = (
     Init.ASYNC_READ
-    | Init.POSIX_LOCKS
-    | Init.FLOCK_LOCKS
     | Init.ATOMIC_O_TRUNC
     | Init.EXPORT_SUPPORT
     | Init.BIG_WRITES
@@ -174,6 +172,8 @@ class KernelMount:
 
     def _wanted(self) -> Init:
         wanted = WANTED
+        if self._operations.meta.sid is not None:  # without a session no lock can be held: the kernel does it by itself
+            wanted |= Init.POSIX_LOCKS | Init.FLOCK_LOCKS
         if self._options.readdir_plus:
             wanted |= Init.DO_READDIRPLUS | Init.READDIRPLUS_AUTO
         if self._options.passthrough:

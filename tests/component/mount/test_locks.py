@@ -1,0 +1,80 @@
+"""Locks as a transport asks for them: what is given back is given back, whatever else fails."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from fscore.domain.caller import Caller
+from fscore.domain.errors import UnavailableError
+from fscore.domain.locks import LockKind
+from fscore.mount.api import LockRequest
+from fscore.mount.operations import Operations
+from fscore.mount.options import MountOptions
+from fscore.objects.memory import MemoryStore
+from fscore.objects.wrap.faulty import FaultPlan, Faulty
+from fscore.volume import Volume
+from tests.kit.volumes import MakeVolume
+
+SUPER = Caller.root()
+EOF = (1 << 63) - 1
+MINE, OTHER = 1, 2
+
+
+@pytest.fixture
+def puts() -> FaultPlan:
+    """Heals at the end, so that the volume can be closed."""
+    return FaultPlan(calls=frozenset({"put"}), error=UnavailableError)
+
+
+@pytest.fixture
+def volume(open_at: MakeVolume, puts: FaultPlan) -> Iterator[Volume]:
+    """A volume whose store refuses what `puts` says."""
+    yield open_at(object_store=Faulty(MemoryStore("locks"), puts), attempts=1, patience_s=(0.0,))
+    puts.heal()
+
+
+@pytest.fixture
+def operations(volume: Volume) -> Operations:
+    return Operations(volume.vfs, MountOptions())
+
+
+def ranged(owner: int, kind: LockKind) -> LockRequest:
+    """A request for a whole file's range."""
+    return LockRequest(owner, kind, 0, EOF, os.getpid())
+
+
+def test_what_cannot_be_written_does_not_keep_a_lock(operations: Operations, puts: FaultPlan) -> None:
+    entry, file = operations.create(SUPER, 1, b"f", 0o644, os.O_RDWR)
+    ino = entry.ino
+    operations.flock(SUPER, ino, MINE, LockKind.WRITE)
+    operations.setlk(SUPER, ino, ranged(MINE, LockKind.WRITE))
+    operations.write(SUPER, ino, file.fh, 0, b"x" * 100)
+    puts.at, puts.persistent = 1, True
+    with pytest.raises(UnavailableError):
+        operations.setlk(SUPER, ino, ranged(MINE, LockKind.UNLOCK))
+    assert operations.getlk(SUPER, ino, ranged(OTHER, LockKind.WRITE)) is None
+    with pytest.raises(UnavailableError):
+        operations.release(SUPER, ino, file.fh, MINE, unlock=True)
+    operations.flock(SUPER, ino, OTHER, LockKind.WRITE)
+
+
+def test_ranges_that_were_not_given_back_are_with_the_next_close(
+    operations: Operations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry, file = operations.create(SUPER, 1, b"f", 0o644, os.O_RDWR)
+    operations.setlk(SUPER, entry.ino, ranged(MINE, LockKind.WRITE))
+
+    def down(_ino: int, _owner: int) -> None:
+        raise UnavailableError("down")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(operations.meta, "release_locks", down)
+        with pytest.raises(UnavailableError):
+            operations.flush(SUPER, entry.ino, file.fh, MINE)
+    assert operations.getlk(SUPER, entry.ino, ranged(OTHER, LockKind.WRITE)) is not None
+    operations.flush(SUPER, entry.ino, file.fh, MINE)
+    assert operations.getlk(SUPER, entry.ino, ranged(OTHER, LockKind.WRITE)) is None
+    operations.release(SUPER, entry.ino, file.fh)
