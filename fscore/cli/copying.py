@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import secrets
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -141,7 +141,7 @@ def upload_file(files: Filesystem, step: Step, options: Options, advance: Callab
     if options.no_replace and files.exists(step.target):
         raise Exists("", step.target)
     parent, name = paths.split(step.target)
-    temporary = paths.normal(f"{parent}/{beside(name)}")
+    temporary = paths.normal(f"{parent}/{paths.beside(name)}")
     try:
         with Path(step.source).open("rb", buffering=0) as local, files.open(temporary, "wb", perm=step.mode) as remote:
             while data := local.read(PIECE):
@@ -154,7 +154,7 @@ def upload_file(files: Filesystem, step: Step, options: Options, advance: Callab
             files.utime(temporary, atime_ns=info.st_atime_ns, mtime_ns=info.st_mtime_ns)
         files.rename(temporary, step.target, replace=not options.no_replace)
     except BaseException:
-        if files.exists(temporary):
+        with contextlib.suppress(Exception):
             files.unlink(temporary, skip_trash=True)
         raise
 
@@ -166,7 +166,7 @@ def download_file(files: Filesystem, step: Step, options: Options, advance: Call
         raise Exists("", step.target)
     if not target.parent.is_dir():
         raise NotADir("no such directory on this machine", str(target.parent))
-    temporary = target.with_name(beside(target.name))
+    temporary = target.with_name(paths.beside(target.name))
     try:
         with files.open(step.source, "rb") as remote, temporary.open("wb", buffering=0) as local:
             while data := remote.read(PIECE):
@@ -179,9 +179,3 @@ def download_file(files: Filesystem, step: Step, options: Options, advance: Call
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def beside(name: str) -> str:
-    """A hidden name for the time of writing; short enough, whatever the final one is, and nobody else's."""
-    stem = name.encode(errors="surrogateescape")[:200].decode(errors="ignore")
-    return f".{stem}.{secrets.token_hex(4)}.part"

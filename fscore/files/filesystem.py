@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import IO, Any, Final, Literal, TypeVar, overload
@@ -471,5 +470,4 @@ def _at(error: FsError, path: str) -> FsError:
 
 def _temporary(path: str) -> str:
     parent, name = paths.split(path)
-    stem = paths.decode(paths.encode(name)[:200])
-    return f"{parent.rstrip('/')}/.{stem}.{secrets.token_hex(6)}.tmp"
+    return f"{parent.rstrip('/')}/{paths.beside(name)}"

@@ -7,6 +7,8 @@ Rule 3  bytes that are no UTF-8 travel as lone surrogates (PEP 383), so every na
 
 from __future__ import annotations
 
+import secrets
+
 from fscore.domain.errors import Invalid, TooLong
 from fscore.domain.ids import MAX_NAME
 
@@ -62,6 +64,15 @@ def parent_of(path: str) -> str:
 def join(path: str, *names: str) -> str:
     """Names appended to a path."""
     return normal("/".join((path, *names)))
+
+
+def beside(name: str) -> str:
+    """A hidden name for the time of writing, nobody else's, and short enough whatever the final one is.
+
+    What a killed process leaves under it is swept away (meta.service.sweeps UNFINISHED).
+    """
+    stem = encode(name)[:200].decode("utf-8", "ignore")
+    return f".{stem}.{secrets.token_hex(6)}.tmp"
 
 
 def check_name(name: str) -> bytes:

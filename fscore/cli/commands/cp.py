@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -97,9 +98,17 @@ def clone(files: Filesystem, origin: str, new: str, how: Options) -> CopyReport:
     if files.exists(new):
         if how.no_replace or files.is_dir(new):
             raise Exists("", new)
-        temporary = paths.normal(f"{paths.parent_of(new)}/.{paths.name_of(new)}.part")
-        files.clone(origin, temporary)
-        files.rename(temporary, new, replace=True)
+        if files.is_dir(origin):
+            raise NotADir("a directory does not replace a file", new)
+        parent, name = paths.split(new)
+        temporary = paths.join(parent, paths.beside(name))
+        try:
+            files.clone(origin, temporary)
+            files.rename(temporary, new, replace=True)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                files.unlink(temporary, skip_trash=True)
+            raise
     else:
         files.clone(origin, new)
     return CopyReport(sum(c[0] for c in counted), sum(c[1] for c in counted), 0, sum(c[2] for c in counted))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fscore.volume import open_volume
 from tests.kit.command import Fscore, run_fscore
 
 
@@ -70,6 +71,18 @@ def test_cp_lands_in_directories_and_replaces_files_whole(fscore: Fscore, cli_vo
     fscore("cp", cli_volume, tmp_path / "a", ":/x/y/a").ok()
     assert fscore("cat", cli_volume, "/x/y/a").out == "two"
     assert fscore("ls", cli_volume, "/x/y").out == "a\n"
+
+
+def test_a_refused_copy_leaves_nothing_behind(fscore: Fscore, cli_volume: str, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"one")
+    fscore("cp", cli_volume, tmp_path / "a", ":/a").ok()
+    fscore("mkdir", cli_volume, "/d").ok()
+    for _ in range(2):
+        assert "does not replace a file" in fscore.refused(1, "cp", cli_volume, "-r", ":/d", ":/a")
+    fscore("cp", cli_volume, ":/a", ":/b").ok()
+    fscore("cp", cli_volume, ":/a", ":/b").ok()
+    with open_volume(cli_volume, read_only=True) as volume:
+        assert sorted(volume.files.listdir("/")) == ["a", "b", "d"]
 
 
 def test_long_names_and_odd_modes_survive(fscore: Fscore, cli_volume: str, tmp_path: Path) -> None:

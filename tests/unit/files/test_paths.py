@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from fscore.domain.errors import Invalid, TooLong
 from fscore.files import paths
+from fscore.meta.service.sweeps import UNFINISHED
 
 
 @pytest.mark.parametrize(
@@ -89,3 +90,10 @@ def test_a_name_is_at_most_255_bytes() -> None:
 def test_text_that_is_no_name() -> None:
     with pytest.raises(Invalid):
         paths.encode("\ud800")
+
+
+@pytest.mark.parametrize("name", ["a", "größe", "x" * 255, "ü" * 127, "\udcff"])
+def test_a_name_for_the_time_of_writing_is_swept_away(name: str) -> None:
+    raw = paths.check_name(paths.beside(name))
+    assert UNFINISHED.fullmatch(raw)
+    raw.decode()
