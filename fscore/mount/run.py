@@ -20,7 +20,7 @@ from fscore.mount import about
 from fscore.mount.api import Mounted
 from fscore.mount.commands import Commands
 from fscore.mount.control import Control
-from fscore.mount.mounts import FSTYPE, canonical, detach, is_dead, mount_at, write_back
+from fscore.mount.mounts import FSTYPE, canonical, detach, is_dead, mount_at, unmount, write_back
 from fscore.mount.observer import Observer
 from fscore.mount.operations import Operations, root_of
 from fscore.mount.options import MountOptions
@@ -158,10 +158,17 @@ def until_unmounted(running: Running) -> None:
 
 
 def ready(mountpoint: Path) -> Path:
-    """The mountpoint as an absolute path without links, made if it is missing. Raises what stands against mounting."""
+    """The mountpoint as an absolute path without links, made if it is missing. Raises what stands against mounting.
+
+    A mount of ours whose process is gone is taken away first: whoever restarts the process needs no second command.
+    """
     path = canonical(mountpoint.absolute())
-    if is_dead(path):
-        raise OSError(errno.ENOTCONN, f"a mount whose process is gone lies here: fscore umount {path}", str(path))
+    while is_dead(path):
+        dead = mount_at(path) or mount_at(path.resolve())
+        if dead is None or dead.fstype != FSTYPE:
+            raise OSError(errno.ENOTCONN, f"a mount whose process is gone lies here: umount -l {path}", str(path))
+        logger.warning("%s was mounted at %s by a process that is gone: that mount is taken away", dead.source, path)
+        unmount(dead.target, lazy=True)
     path.mkdir(parents=True, exist_ok=True)
     path = path.resolve()
     if not path.is_dir():

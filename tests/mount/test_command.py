@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import mmap
@@ -161,14 +162,40 @@ def test_a_dead_mount_is_named_and_cleared(desk: Desk) -> None:
     pid = desk.pid
     os.kill(pid, signal.SIGKILL)
     assert gone(pid)
-    said = desk.mount(expect=1)
-    assert "whose process is gone" in said
-    assert f"fscore umount {desk.dir}" in said
-    with refused(errno.ENOTCONN):
+    with refused(errno.ENOTCONN, also=errno.ECONNABORTED):
         os.listdir(desk.dir)
     assert "was dead" in desk.umount()
+    assert mount_at(desk.dir) is None
     desk.mount()
     desk.umount()
+
+
+def test_a_restarted_mount_takes_the_place_of_the_dead_one(desk: Desk) -> None:
+    desk.mount()
+    (desk.dir / "a").write_bytes(b"kept")
+    for _ in range(2):
+        pid = desk.pid
+        os.kill(pid, signal.SIGKILL)
+        assert gone(pid)
+        desk.mount()
+        assert (desk.dir / "a").read_bytes() == b"kept"
+    assert "whose process" not in desk.umount()
+    assert mount_at(desk.dir) is None, "nothing dead lies below"
+    assert "by a process that is gone" in desk.log.read_text()
+
+
+def test_a_dead_mount_of_somebody_else_is_left_alone(desk: Desk) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    desk.dir.mkdir()
+    device = os.open("/dev/fuse", os.O_RDWR)
+    words = f"fd={device},rootmode=40000,user_id=0,group_id=0".encode()
+    assert libc.mount(b"other", os.fsencode(desk.dir), b"fuse.other", 0, words) == 0
+    os.close(device)
+    said = desk.mount(expect=1)
+    assert f"a mount whose process is gone lies here: umount -l {desk.dir}" in said
+    entry = mount_at(desk.dir)
+    assert entry is not None
+    assert entry.fstype == "fuse.other"
 
 
 def test_who_uses_a_mount_is_named_and_lazy_lets_them_finish(desk: Desk) -> None:
