@@ -68,12 +68,16 @@ class OwnSession:
         self._heartbeat_s = heartbeat_s
         self._info = info
         self.sid: Final = sid
+        self.refreshed_s = 0.0
+        """When it was last refreshed, as the server sees time: that goes on while this machine sleeps."""
 
     def refresh(self) -> Session:
         """Move the expiry; registers again when a peer thought us dead. Returns what is registered now."""
         life_s = LIFETIMES * self._heartbeat_s if self._heartbeat_s > 0 else FOREVER_S
-        session = Session(self.sid, int(self._engine.server_time() + life_s), self._info)
+        now_s = self._engine.server_time()
+        session = Session(self.sid, int(now_s + life_s), self._info)
         self._engine.put_session(session)
+        self.refreshed_s = now_s
         return session
 
     def drop(self) -> None:

@@ -15,7 +15,7 @@ from fscore.meta.ops.work import Rules
 from fscore.meta.records import Counter
 from fscore.meta.service.core import MetaOptions, OptionChanges
 from fscore.meta.service.quotas import QuotaAdmin
-from fscore.meta.session import LIFETIMES, OwnSession, client_version, describe
+from fscore.meta.session import OwnSession, client_version, describe
 from fscore.runtime.clock import Clock, SystemClock
 from fscore.runtime.threads import Ticker
 
@@ -77,8 +77,6 @@ class MetaService(QuotaAdmin):
         if not options.background:
             return
         if options.heartbeat_s > 0:
-            if self._session is not None:
-                self._overdue = self._clock.monotonic() + LIFETIMES * options.heartbeat_s
             self._tickers.append(Ticker("meta-heartbeat", options.heartbeat_s, self.beat))
         if not options.read_only:
             self._tickers.append(Ticker("meta-flush", FLUSH_S, self._tick))
@@ -90,7 +88,7 @@ class MetaService(QuotaAdmin):
         sid = self._take_numbers(Counter.SESSION, 1)[0]
         self._log.sid = sid
         self._session = OwnSession(self.engine, sid, self.options.heartbeat_s, info)
-        session = self._session.refresh()
+        session = self._renew(self._session)
         self._append_log("NEWSESSION(%d,%d,%s)", sid, session.expires, info)
 
     def _tick(self) -> None:

@@ -8,10 +8,13 @@ from fscore.domain.caller import Caller
 from fscore.domain.errors import FsError, StoreError
 from fscore.domain.setting import META_VERSION, Setting
 from fscore.meta.changelog import NANO, time_of
+from fscore.meta.records import Session
 from fscore.meta.service.sweeps import Sweeps
-from fscore.meta.session import LIFETIMES
+from fscore.meta.session import LIFETIMES, OwnSession
 from fscore.runtime import log
 
+LATE: Final = 3
+"""Who did not beat for so many heartbeats may share the reason with its peers, and judges nobody this time."""
 LOG_EVERY_S: Final = 300
 LOG_WINDOW_S: Final = 270
 
@@ -27,13 +30,20 @@ class Upkeep(Sweeps):
         self._reload()
         if self._stale or self._session is None:
             return
-        self._session.refresh()
-        if self.options.background and self.options.heartbeat_s > 0:
-            self._overdue = self._clock.monotonic() + LIFETIMES * self.options.heartbeat_s
-        self._reap()
+        last_s = self._session.refreshed_s
+        self._renew(self._session)
+        self._reap(last_s)
         if self.setting.change_log and self._clock.monotonic() >= self._trim_at:
             self._trim_at = self._clock.monotonic() + LOG_EVERY_S
             self.trim_log()
+
+    def _renew(self, own: OwnSession) -> Session:
+        """Refresh the session. Its expiry counts from before it was stored, so the time is taken before."""
+        began = self._clock.monotonic()
+        session = own.refresh()
+        if self.options.background and self.options.heartbeat_s > 0:
+            self._overdue = began + LIFETIMES * self.options.heartbeat_s
+        return session
 
     def _catch_up(self) -> None:
         logger.warning("the heartbeat of session %s is late; registering again", self.sid)
@@ -54,23 +64,34 @@ class Upkeep(Sweeps):
             self._stale = ""
             self._adopt(setting)
 
-    def _reap(self) -> None:
-        """Clean up after sessions that expired (volume-format.md 2.6)."""
+    def _reap(self, last_s: float) -> None:
+        """Clean up after sessions that expired (volume-format.md 2.6); `last_s` is the own last heartbeat."""
         now_s = int(self.engine.server_time())
-        window_s = max(int(0.9 * self.options.heartbeat_s), 1)
+        beat_s = self.options.heartbeat_s
+        if 0 < beat_s * LATE < now_s - last_s:
+            logger.warning("the last heartbeat was %d s ago: peers that look dead get one more", now_s - last_s)
+            return
+        window_s = max(int(0.9 * beat_s), 1)
         if not self._claim_job("lastCleanupSessions", now_s, window_s):
             return
         for session in (*self.engine.sessions(), *self.engine.legacy_sessions()):
             if session.expires <= now_s and session.sid != self.sid:
-                self._bury(session.sid)
+                self._bury(session.sid, now_s)
 
-    def _bury(self, sid: int) -> None:
+    def _bury(self, sid: int, now_s: int) -> None:
         """What cannot be done now is left for the next client that looks; the session's record stays until then."""
-        logger.info("cleaning up after session %d, which expired", sid)
         try:
+            if not self._is_over(sid, now_s):
+                return
+            logger.info("cleaning up after session %d, which expired", sid)
             self.end_session(sid)
         except (FsError, StoreError) as error:
             logger.warning("session %d is not cleaned up yet: %s", sid, error)
+
+    def _is_over(self, sid: int, now_s: int) -> bool:
+        """Read again just before it ends: the ones before it may have taken long, and it may be back."""
+        known = (*self.engine.sessions(), *self.engine.legacy_sessions())
+        return any(session.sid == sid and session.expires <= now_s for session in known)
 
     def end_session(self, sid: int) -> None:
         """Destroy what a session that is over kept alive, and forget it."""

@@ -53,6 +53,46 @@ def test_who_was_taken_for_dead_registers_again(make_meta: MakeMeta) -> None:
     assert not alive.flock(ino, 1, WRITE)
 
 
+def test_who_was_away_itself_gives_its_peers_one_more_heartbeat(
+    make_meta: MakeMeta, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an outage every session has expired, and one client is the first to be back."""
+    first, peer = make_meta(), make_meta()
+    held, locked = mkfile(peer, b"held", 10), mkfile(peer, b"locked")
+    peer.open_file(SUPER, held, write=False)
+    peer.unlink(SUPER, ROOT, b"held")
+    assert peer.flock(locked, 1, WRITE)
+    start_s = first.engine.server_time()
+    monkeypatch.setattr(first.engine, "server_time", lambda: start_s + 70)
+    first.beat()
+    assert first.getattr(held, fresh=True).nlink == 0
+    assert not first.flock(locked, 1, WRITE)
+    monkeypatch.setattr(first.engine, "server_time", lambda: start_s + 82)
+    first.beat()
+    with pytest.raises(NotFound):
+        first.getattr(held, fresh=True)
+    assert first.flock(locked, 1, WRITE)
+
+
+def test_a_session_that_is_back_while_others_are_cleared_away_stays(
+    make_meta: MakeMeta, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead, slow, alive = make_meta(), make_meta(), make_meta()
+    gone, back = expire(alive, dead), expire(alive, slow)
+    end = alive.end_session
+
+    def takes_long(sid: int) -> None:
+        end(sid)
+        if sid == gone:
+            slow.beat()
+
+    monkeypatch.setattr(alive, "end_session", takes_long)
+    alive.beat()
+    left = {session.sid for session in alive.engine.sessions()}
+    assert gone not in left
+    assert back in left
+
+
 def test_one_session_that_cannot_be_cleared_away_does_not_keep_the_others(
     make_meta: MakeMeta, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -135,6 +135,8 @@ def test_peers_clean_up_after_a_client_that_died(make_meta: MakeMeta) -> None:
     later = MetaService.open(alive.engine, alive._clock, background=False, heartbeat_s=0.001, session=True, cache_s=0.0)
     time.sleep(1.1)
     later.beat()
+    assert dead.sid in sessions(alive), "who was late itself does not judge"
+    later.beat()
     assert dead.sid not in sessions(alive)
     assert alive.engine.sustained(dead.sid) == []
     assert alive.statfs()[2:4] == (0, 0)
