@@ -22,7 +22,7 @@ from fscore.blocks.cache.whole.cache import WholeCache
 from fscore.blocks.cache.whole.file import WholeFile
 from fscore.blocks.cache.whole.layout import Layout, Part
 from fscore.blocks.cache.whole.record import CELL
-from fscore.domain.errors import CorruptError, NotFound
+from fscore.domain.errors import CorruptError, NotFound, UnavailableError
 from fscore.runtime.clock import FakeClock, SystemClock
 from fscore.runtime.metrics import Metrics
 
@@ -473,3 +473,41 @@ def test_killed_at_any_step_it_is_whole_or_nothing(make: Make, tmp_path: Path, w
         pytest.fail("it never came to its end")
     assert len(ends) >= 9
     assert ends == sorted(ends), "it is not there, not there, ... there"
+
+
+def test_what_ended_loads_no_cell_for_a_reader_any_more(make: Make) -> None:
+    cache, loads = make(), []
+
+    def counted(slice_id: int, size: int, off: int, buffer: memoryview) -> None:
+        loads.append(off)
+        load(slice_id, size, off, buffer)
+
+    assembly = cache.assemble(LAYOUT, counted)
+    assert assembly is not None
+    assert assembly.read(0, 10) == SLICE[:10]
+    assembly.flush()
+    assembly.fail("the disk is full")
+    assert assembly.read(5, 10) == SLICE[5:15], "what is there is given"
+    for at in range(CELL, CELL + 1000, 100):
+        with pytest.raises(UnavailableError):
+            assembly.read(at, 100)
+    assert loads == [0]
+    assert cache.assemble(LAYOUT, load) is None
+
+
+def test_of_two_users_the_last_who_leaves_lets_it_go(make: Make) -> None:
+    cache = make()
+    one, two = cache.assemble(LAYOUT, load), cache.assemble(LAYOUT, load)
+    assert one is two is not None
+    cache.leave(one, 0)
+    assert not one.failed
+    assert content(one) == SLICE
+    cache.leave(one, 0)
+    assert opened(cache) is not None, "it was filled by more than half"
+    third = Layout(CELL, [Part(0, 1, len(SLICE), 7, CELL)])
+    other, again = cache.assemble(third, load), cache.assemble(third, load)
+    assert other is again is not None
+    cache.leave(other, 0)
+    assert not other.failed
+    cache.leave(other, 0)
+    assert other.failed

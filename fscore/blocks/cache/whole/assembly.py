@@ -3,7 +3,8 @@
 Rule 1  a cell is loaded by one thread, whole; its sum is taken from the loaded bytes before they are written. They are
         written behind the reader's back, and given up when too much waits for the disk: the cell is loaded again then.
 Rule 2  what cannot be loaded or written ends the assembly, never the reader: he gets the error of the load, which the
-        block path tries again with patience, and a full disk costs him nothing.
+        block path tries again with patience, and a full disk costs him nothing. What has ended keeps no cell any more,
+        so it gives what is there and refuses the rest.
 Rule 3  the bytes are on the disk before the file gets its name, and the record, without which nobody believes the name,
         comes last.
 """
@@ -22,7 +23,7 @@ from crc32c import crc32c
 from fscore.blocks.cache.whole.file import fill, glimpse
 from fscore.blocks.cache.whole.layout import Layout
 from fscore.blocks.cache.whole.record import CELL, Look, Record, cells, look_of
-from fscore.domain.errors import FsError, StoreError
+from fscore.domain.errors import FsError, StoreError, UnavailableError
 from fscore.runtime import log
 from fscore.runtime.buffer import Buffer
 from fscore.runtime.singleflight import SingleFlight
@@ -48,6 +49,8 @@ class Assembly:
         self.fd: Final = fd
         self.failed = False
         """Whether no more cells will come."""
+        self.users = 0
+        """Who reads through it; the cache counts."""
         self.failure = ""
         """What went wrong, if anything did. A text: an error would keep this object, and its file, by its frames."""
         self._load = load
@@ -82,8 +85,13 @@ class Assembly:
         return bytes(buffer)
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill `buffer` from `offset`, which lies inside the file; cells that are missing are loaded and kept."""
+        """Fill `buffer` from `offset`, which lies inside the file; cells that are missing are loaded and kept.
+
+        UnavailableError when they would not be kept.
+        """
         first, last = offset // CELL, (offset + len(buffer) - 1) // CELL
+        if self.failed and not all(self._there[first : last + 1]):
+            raise UnavailableError(f"{self.layout.key} is no longer filled: ask the blocks")
         if last > first:
             self.prefetch(offset, len(buffer))
         for cell in range(first, last + 1):

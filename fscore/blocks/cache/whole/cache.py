@@ -98,12 +98,15 @@ class WholeCache:
         """Begin to fill a file, or join whoever fills it in this process.
 
         None when it lies here already, when another process fills it, when there is no room, and for a while after it
-        went wrong.
+        went wrong. Whoever got one calls `leave` once.
         """
         name = name_of(layout.key, layout.length)
         with self._lock:
             live = self._live.get(layout.key)
             if live is not None:
+                if live.failed:
+                    return None
+                live.users += 1
                 return live
             if self._refused.get(layout.key, 0) > self._clock.monotonic() or not layout.length:
                 return None
@@ -124,13 +127,19 @@ class WholeCache:
         except OSError as error:  # longer than this filesystem lets a file be
             self._give_up(name, str(error))
             return None
+        made.users = 1
         with self._lock:
             self._live[layout.key] = made
         return made
 
     def leave(self, assembly: Assembly, read: int) -> None:
-        """Nobody reads through it any more: what was read, or filled, by half is filled to the end, else let go."""
-        if assembly.whole or assembly.failed:
+        """Somebody reads through it no more. After the last, what was read, or filled, by half is filled to the end,
+        else let go.
+        """
+        with self._lock:
+            assembly.users -= 1
+            used = assembly.users > 0
+        if used or assembly.whole or assembly.failed:
             return
         if 2 * max(assembly.filled, read) >= assembly.layout.length:
             assembly.prefetch(0, assembly.layout.length)
