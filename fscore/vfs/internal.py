@@ -53,7 +53,7 @@ class Internal:
     """The internal files of one mount. Thread-safe.
 
     `stats` and `config` give a file's bytes as of now. `prefix` is what stands before the names (`.` or `.jfs.`);
-    `hidden` lists none of them and finds none but `.control`; without `trash` the root lists no `.trash`. `root` is the
+    `hidden` lists none of them, and finds them all the same; without `trash` the root lists no `.trash`. `root` is the
     directory of the volume that the mount shows as its root.
     """
 
@@ -73,7 +73,6 @@ class Internal:
         self.log: Final = AccessLog(clock)
         self._contents: Final = {STATS: stats, CONFIG: config}
         self._control = control
-        self._hidden = hidden
         self._names: Final = {prefix + name: ino for name, ino in _NAMES.items()}
         now_ns = clock.now_ns()
         self._attrs: Final = {
@@ -95,7 +94,7 @@ class Internal:
         if not name.startswith(b"."):
             return None
         ino = self._names.get(name)
-        if ino is None or (ino != CONTROL and (parent != self._root or self._hidden)):
+        if ino is None or (ino != CONTROL and parent != self._root):
             return None
         return ino, self._attrs[ino]
 
