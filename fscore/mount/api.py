@@ -100,10 +100,12 @@ class BackingIds(Protocol):
 
 
 class Notifier(Protocol):
-    """What a transport offers for telling the kernel that it believes something old. Never blocks, never raises."""
+    """What a transport offers for telling the kernel that it believes something old. Never raises, and blocks only when
+    asked to."""
 
-    def inode(self, ino: int, *, data: bool = True) -> None:
-        """Forget the attributes of a node, and with `data` its cached pages."""
+    def inode(self, ino: int, *, data: bool = True, wait_s: float = 0.0) -> None:
+        """Forget the attributes of a node, and with `data` its cached pages. With `wait_s` it is done on return, where
+        the transport can and the kernel does not take longer."""
         ...
 
     def entry(self, parent: int, name: bytes) -> None:

@@ -58,10 +58,9 @@ class OperationsCore:
         return EntryReply(ino, self.vfs.overlaid(ino, attr), ttl, options.attr_cache_s)
 
     def attr(self, ino: int, attr: Attr) -> AttrReply:
-        """The reply for a node's attributes."""
-        if attr.flags & 1:
-            return AttrReply(ino, self.vfs.overlaid(ino, attr), DAY_S)
-        return AttrReply(ino, self.vfs.overlaid(ino, attr), self.options.attr_cache_s)
+        """The reply for a node's attributes, under the kernel's number."""
+        ttl = DAY_S if attr.flags & 1 else self.options.attr_cache_s
+        return AttrReply(1 if ino == self._root else ino, self.vfs.overlaid(ino, attr), ttl)
 
     def number(self, error: BaseException) -> int:
         """The errno that a program gets for an error; what is not a refusal is logged, a kind of StoreError once."""
@@ -76,6 +75,21 @@ class OperationsCore:
         _log.error("an error of our own, a program gets EIO", exc_info=error)
         return EIO
 
+    def _told_anew(self, ino: int, attr: Attr) -> bool:
+        """Remember which state of a file's bytes the kernel works with from now on; whether it was another one."""
+        state = state_of(attr)
+        if self._seen.get(ino) == state:
+            return False
+        if len(self._seen) >= MAX_SEEN:
+            self._seen.clear()
+        self._seen[ino] = state
+        return True
+
     def _node(self, ino: int) -> int:
         """The volume's inode for the kernel's number: 1 is the mount's root, wherever that lies."""
         return self._root if ino == 1 else ino
+
+
+def state_of(attr: Attr) -> tuple[int, int]:
+    """What tells one state of a file's bytes from another."""
+    return attr.mtime_ns, attr.length

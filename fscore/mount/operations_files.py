@@ -14,7 +14,6 @@ from fscore.domain.attr import Attr
 from fscore.domain.caller import Caller
 from fscore.domain.errors import Invalid, ReadOnly
 from fscore.mount.api import EntryReply, OpenReply
-from fscore.mount.operations_core import MAX_SEEN
 from fscore.mount.operations_locks import LockOperations
 from fscore.mount.options import MountOptions
 from fscore.runtime.buffer import Buffer
@@ -138,12 +137,7 @@ class FileOperations(LockOperations):
         return self.vfs.copy_file_range(fh_in, off_in, fh_out, off_out, min(length, MAX_COPY))
 
     def _opened(self, fh: int, ino: int, attr: Attr, flags: int) -> OpenReply:
-        state = (attr.mtime_ns, attr.length)
-        keep = self._seen.get(ino) == state
-        if not keep:
-            if len(self._seen) >= MAX_SEEN:
-                self._seen.clear()
-            self._seen[ino] = state
+        keep = not self._told_anew(ino, attr)
         settled = flags & ACCESS == os.O_RDONLY and (self.options.read_only or attr.immutable)
         settled = settled and self.meta.sid is None  # with a session there are locks, which FLUSH gives back
         if self.passthrough is None:

@@ -18,6 +18,7 @@ from fscore.domain.errors import WouldBlock
 from fscore.domain.locks import LockKind, LockRange
 from fscore.mount.api import LockRequest
 from fscore.mount.operations_attrs import AttrOperations
+from fscore.mount.operations_core import state_of
 from fscore.mount.options import MountOptions
 from fscore.vfs.internal import Internal
 from fscore.vfs.vfs import Vfs
@@ -25,6 +26,8 @@ from fscore.vfs.vfs import Vfs
 FIRST_WAIT_S: Final = 0.001
 """How soon to ask again for a lock that is held; then half as long again, and again."""
 LONGEST_WAIT_S: Final = 0.1
+NOTICE_WAIT_S: Final = 1.0
+"""How long a lock's answer waits for the kernel to forget: a page that it waits for itself may need this worker."""
 
 
 class LockOperations(AttrOperations):
@@ -91,7 +94,8 @@ class LockOperations(AttrOperations):
     def _make_fresh(self, ino: int) -> None:
         """Drop what is cached of a file that somebody else has changed."""
         attr = self.meta.getattr(ino, fresh=True)
-        if self.vfs.refresh(ino, attr):
-            self._seen.pop(ino, None)
+        other = self.vfs.refresh(ino, attr)  # what this process believes may be newer than what the kernel was told
+        if other or self._seen.get(ino) != state_of(attr):
             if self.notifier is not None:
-                self.notifier.inode(ino)
+                self.notifier.inode(ino, wait_s=NOTICE_WAIT_S)
+            self._told_anew(ino, attr)

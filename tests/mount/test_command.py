@@ -332,6 +332,8 @@ def test_a_directory_as_root(desk: Desk) -> None:
         volume.files.write_bytes("/outside", b"not here")
     desk.mount("--subdir", "/deep/er")
     assert sorted(os.listdir(desk.dir)) == [".accesslog", ".config", ".stats", "file"]
+    desk.dir.chmod(0o750)
+    assert desk.dir.stat().st_ino == 1, "the kernel's number of a mount's root, whatever the volume's is"
     assert (desk.dir / "file").read_bytes() == b"down here"
     assert not (desk.dir / "outside").exists()
     assert not (desk.dir / ".trash").exists()

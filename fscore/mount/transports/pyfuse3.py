@@ -109,8 +109,9 @@ class Notices:
         self._pool = Pool("pyfuse3-notify", 1)
         self._closed = False
 
-    def inode(self, ino: int, *, data: bool = True) -> None:
-        """Forget a node's attributes, and with `data` its pages."""
+    def inode(self, ino: int, *, data: bool = True, wait_s: float = 0.0) -> None:
+        """Forget a node's attributes, and with `data` its pages. Nobody waits: no lock comes through here."""
+        del wait_s
         self._tell(partial(pyfuse3.invalidate_inode, ino, attr_only=not data))
 
     def entry(self, parent: int, name: bytes) -> None:

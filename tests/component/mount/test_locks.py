@@ -78,3 +78,35 @@ def test_ranges_that_were_not_given_back_are_with_the_next_close(
     operations.flush(SUPER, entry.ino, file.fh, MINE)
     assert operations.getlk(SUPER, entry.ino, ranged(OTHER, LockKind.WRITE)) is None
     operations.release(SUPER, entry.ino, file.fh)
+
+
+class Notices:
+    """Remembers what the kernel was told to forget, and whether the answer waited for that."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[int, bool]] = []
+
+    def inode(self, ino: int, *, data: bool = True, wait_s: float = 0.0) -> None:
+        assert data
+        self.told.append((ino, wait_s > 0))
+
+    def entry(self, parent: int, name: bytes) -> None:
+        raise AssertionError((parent, name))
+
+
+def test_a_lock_tells_the_kernel_what_only_this_process_has_noticed(open_at: MakeVolume) -> None:
+    here, there = open_at(), open_at()
+    here.files.write_bytes("/f", b"first")
+    operations = Operations(here.vfs, MountOptions())
+    operations.notifier = notices = Notices()
+    ino = operations.lookup(SUPER, 1, b"f").ino
+    file = operations.open(SUPER, ino, os.O_RDONLY)
+    operations.setlk(SUPER, ino, ranged(MINE, LockKind.READ))
+    assert notices.told == [], "nothing has changed since the open"
+    there.files.write_bytes("/f", b"the second")
+    here.vfs.refresh(ino, here.meta.getattr(ino, fresh=True))  # as a read after a second does
+    for kind in (LockKind.UNLOCK, LockKind.READ, LockKind.READ):
+        operations.setlk(SUPER, ino, ranged(MINE, kind))
+    assert notices.told == [(ino, True)], "once, and before the lock was answered"
+    assert operations.open(SUPER, ino, os.O_RDONLY).keep_cache
+    operations.release(SUPER, ino, file.fh)
