@@ -498,7 +498,8 @@ def test_what_ended_loads_no_cell_for_a_reader_any_more(make: Make) -> None:
 def test_of_two_users_the_last_who_leaves_lets_it_go(make: Make) -> None:
     cache = make()
     one, two = cache.assemble(LAYOUT, load), cache.assemble(LAYOUT, load)
-    assert one is two is not None
+    assert one is not None
+    assert one is two
     cache.leave(one, 0)
     assert not one.failed
     assert content(one) == SLICE
@@ -506,7 +507,8 @@ def test_of_two_users_the_last_who_leaves_lets_it_go(make: Make) -> None:
     assert opened(cache) is not None, "it was filled by more than half"
     third = Layout(CELL, [Part(0, 1, len(SLICE), 7, CELL)])
     other, again = cache.assemble(third, load), cache.assemble(third, load)
-    assert other is again is not None
+    assert other is not None
+    assert other is again
     cache.leave(other, 0)
     assert not other.failed
     cache.leave(other, 0)
