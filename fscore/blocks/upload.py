@@ -240,4 +240,4 @@ class SliceWriter:
 
     def _raise_failed(self) -> None:
         if self._error is not None:
-            raise self._error
+            raise self._error.with_traceback(None)  # else it grows by a frame each time

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from itertools import count
 from typing import Final
 
+from fscore.blocks.cache.whole.assembly import Assembly
 from fscore.domain.caller import Caller
 from fscore.domain.errors import BadHandle
 from fscore.vfs.readahead import ReadAhead
@@ -20,13 +21,17 @@ ACCESS: Final = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
 class OpenFile:
     """What all handles of an inode share."""
 
-    __slots__ = ("handles", "ino", "reader", "run", "tried_whole", "writer")
+    __slots__ = ("filling", "handles", "ino", "reader", "run", "tried_whole", "writable", "writer")
 
     def __init__(self, ino: int, reader: FileReader) -> None:
         self.ino = ino
         self.reader = reader
         self.writer: FileWriter | None = None
         self.handles = 0
+        self.writable = 0
+        """How many of them may write."""
+        self.filling: Assembly | None = None
+        """The whole file that was begun for this one, to be left when this is closed."""
         self.run = 0
         """The most bytes that one handle read in sequence."""
         self.tried_whole = False
@@ -60,7 +65,8 @@ class OpenFile:
     def length(self) -> int:
         """The file's length, with what this process has written and not committed yet."""
         committed = self.reader.length()
-        return committed if self.writer is None else max(committed, self.writer.length)
+        writer = self.writer
+        return committed if writer is None else max(committed, writer.length)
 
 
 class Handle:
@@ -114,23 +120,30 @@ class Handles:
         with self.lock:
             return list(self._handles)
 
-    def add(self, who: Caller, file: OpenFile, flags: int, ahead: ReadAhead) -> Handle:
-        """A new handle on a file; of two files made at once for one inode the first stays."""
+    def add(self, who: Caller, ino: int, make: Callable[[], OpenFile], flags: int, ahead: ReadAhead) -> Handle:
+        """A new handle on the open file of an inode, which is made if there is none; `make` waits for nothing."""
         with self.lock:
-            file = self._files.setdefault(file.ino, file)
+            file = self._files.get(ino)
+            if file is None:
+                file = self._files[ino] = make()
             file.handles += 1
             handle = Handle(next(self._numbers), who, file, flags, ahead)
+            file.writable += handle.writable
             self._handles[handle.fh] = handle
             return handle
 
-    def remove(self, fh: int) -> tuple[Handle, bool]:
-        """Forget a handle; the flag says whether it was the last one of its file."""
+    def remove(self, fh: int) -> tuple[Handle, FileWriter | None, bool]:
+        """Forget a handle. With it the writer that nobody writes through any more, and whether no handle is left."""
         with self.lock:
             handle = self._handles.pop(fh, None)
             if handle is None:
                 raise BadHandle(f"handle {fh} is not open")
             handle.file.handles -= 1
+            handle.file.writable -= handle.writable
             last = handle.file.handles == 0
             if last:
                 del self._files[handle.file.ino]
-            return handle, last
+            writer = None
+            if not handle.file.writable:
+                writer, handle.file.writer = handle.file.writer, None
+            return handle, writer, last

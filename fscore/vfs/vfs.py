@@ -229,11 +229,11 @@ class Vfs:
             if writer is not None:
                 writer.flush()
         finally:
-            handle, last = self._handles.remove(fh)
+            handle, unused, last = self._handles.remove(fh)
             if last:
                 self.wholes.closed(handle.file)
-            if last and handle.file.writer is not None:
-                handle.file.writer.discard()
+            if unused is not None:  # and with it the error that it keeps
+                unused.discard()
             self.meta.close_file(handle.file.ino)
 
     def getattr(self, ino: int) -> Attr:
@@ -312,8 +312,9 @@ class Vfs:
     def settle(self, ino: int) -> None:
         """Commit what this process has written to an inode, if it has it open."""
         file = self._handles.file(ino)
-        if file is not None and file.writer is not None:
-            file.writer.flush()
+        writer = None if file is None else file.writer
+        if writer is not None:
+            writer.flush()
 
     def changed(self, ino: int) -> None:
         """This process changed an inode's data past the writer: forget what its readers know."""
@@ -341,8 +342,9 @@ class Vfs:
         """Commit files that were not written for so long; their errors wait for whoever uses them next."""
         before = self._clock.monotonic() - seconds
         for file in self._handles.files():
-            if file.writer is not None:
-                file.writer.flush_idle(before)
+            writer = file.writer
+            if writer is not None:
+                writer.flush_idle(before)
 
     def collect(self) -> Collected:
         """One round of the deletion pipeline, now."""
@@ -376,17 +378,17 @@ class Vfs:
             raise first
 
     def _add(self, who: Caller, ino: int, attr: Attr, flags: int) -> Handle:
-        file = self._handles.file(ino)
-        if file is None:
-            options = self._options
+        options = self._options
+
+        def make() -> OpenFile:
             reader = FileReader(
                 ino, attr, self.meta, self.blocks, self._pool, self._clock, options.patience_s, options.attr_ttl_s
             )
             reader.watch(self._compactor.seen)
-            file = OpenFile(ino, reader)
-        else:
-            file.reader.update(attr)
-        handle = self._handles.add(who, file, flags, ReadAhead(self._options.read_ahead))
+            return OpenFile(ino, reader)
+
+        handle = self._handles.add(who, ino, make, flags, ReadAhead(options.read_ahead))
+        handle.file.reader.update(attr)
         if not handle.writable:
             self.wholes.opened(handle.file)
         return handle
@@ -406,11 +408,12 @@ class Vfs:
         if file is None:
             return change()
         try:
-            if file.writer is None:
+            writer = file.writer
+            if writer is None:
                 result = change()
             else:
-                with file.writer.lock:
-                    file.writer.flush()
+                with writer.lock:
+                    writer.flush()
                     result = change()
         except BaseException:
             file.reader.invalidate()
@@ -436,19 +439,22 @@ class Vfs:
         self.wholes.was_read(handle)
 
     def _writer(self, file: OpenFile) -> FileWriter:
-        if file.writer is None:
-            with self._handles.lock:
-                if file.writer is None:
-                    file.writer = FileWriter(
-                        file.ino,
-                        self.meta,
-                        self.blocks,
-                        self._budget,
-                        self._clock,
-                        partial(self._committing, file),
-                        partial(self._committed, file),
-                    )
-        return file.writer
+        writer = file.writer
+        if writer is not None:
+            return writer
+        with self._handles.lock:
+            writer = file.writer
+            if writer is None:
+                writer = file.writer = FileWriter(
+                    file.ino,
+                    self.meta,
+                    self.blocks,
+                    self._budget,
+                    self._clock,
+                    partial(self._committing, file),
+                    partial(self._committed, file),
+                )
+            return writer
 
     def _committing(self, file: OpenFile, index: int, count: int) -> None:
         if file.reader.attr.length > index * CHUNK:
@@ -466,17 +472,17 @@ class Vfs:
 
     def _length(self, ino: int, attr: Attr) -> int:
         file = self._handles.file(ino)
-        if file is None or file.writer is None:
-            return attr.length
-        return max(attr.length, file.writer.length)
+        writer = None if file is None else file.writer
+        return attr.length if writer is None else max(attr.length, writer.length)
 
     def _each_writer(self, fn: Callable[[FileWriter], None]) -> None:
         first: Exception | None = None
         for file in self._handles.files():
-            if file.writer is None:
+            writer = file.writer
+            if writer is None:
                 continue
             try:
-                fn(file.writer)
+                fn(writer)
             except (FsError, StoreError) as error:
                 first = first or error
         if first is not None:

@@ -99,9 +99,10 @@ class WholeFiles:
 
     def closed(self, file: OpenFile) -> None:
         """The last handle of a file is gone."""
-        local = file.reader.local
-        if self._cache is not None and isinstance(local, Assembly):
-            self._cache.leave(local, file.run)
+        with self._lock:
+            filling, file.filling = file.filling, None
+        if self._cache is not None and filling is not None:
+            self._cache.leave(filling, file.run if file.reader.local is filling else 0)
 
     def warm(self, ino: int, attr: Attr) -> bool:
         """Bring a file whole into the cache; whether it lies there now."""
@@ -114,6 +115,8 @@ class WholeFiles:
             except (FsError, StoreError) as error:
                 logger.warning("warm-up of inode %d: %s", ino, error)
                 return False
+            finally:
+                self._cache.leave(local, 0)
             self._cache.flush()
             return not local.failed
         return local is not None
@@ -153,11 +156,12 @@ class WholeFiles:
         local = self._join(file.ino, attr)
         if local is None:
             return
-        used = file.reader.use(local, attr)
-        if used and file.handles:
+        if isinstance(local, Assembly):
+            file.filling = local
+        if file.reader.use(local, attr) and file.handles:
             local.prefetch(0, file.run)
-        elif isinstance(local, Assembly) and self._cache is not None:
-            self._cache.leave(local, file.run if used else 0)
+        else:
+            self.closed(file)
 
     def _layout(self, ino: int, attr: Attr) -> Layout:
         stamp = Stamp(attr.mtime_ns, attr.ctime_ns, attr.length)

@@ -170,7 +170,7 @@ class FileWriter:
 
     def _check(self) -> None:
         if self._error is not None:
-            raise self._error
+            raise self._error.with_traceback(None)  # else it grows by a frame each time
 
     def _write_part(self, index: int, pos: int, data: memoryview) -> None:
         chunk = self._chunks.get(index)

@@ -284,3 +284,21 @@ def test_warm_up_counts_what_it_cannot_read(open_one: Open, tmp_path: Path, capl
     assert report.failed == MIB
     assert not volume.files.is_whole("/model")
     block.write_bytes(right)
+
+
+def test_a_compaction_lets_go_what_was_being_filled(open_one: Open, tmp_path: Path) -> None:
+    volume = open_one(whole="all")
+    ino, fh = handle(volume, b"/plain")
+    file = volume.vfs._handles.file(ino)
+    assert file is not None
+    volume.vfs.read(fh, 0, MIB)
+    volume.vfs.read(fh, MIB, MIB)
+    assert wait_for(lambda: file.reader.local is not None)
+    filling = file.filling
+    assert filling is not None
+    file.reader.compacted()
+    assert file.reader.local is None
+    volume.vfs.release(fh)
+    assert file.filling is None
+    assert filling.users == 0
+    assert wait_for(lambda: filling.failed or filling.whole), "nothing stays pinned"

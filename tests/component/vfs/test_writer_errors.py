@@ -204,3 +204,39 @@ def test_a_client_that_goes_takes_its_deleted_bytes_along(world: World) -> None:
         short_lived.files.unlink("/f")
     assert len(world.keys()) == 1
     assert_sound(world.volume)
+
+
+def test_an_error_that_stays_does_not_grow(world: World) -> None:
+    file = world.volume.files.open("/f", "wb")
+    file.write(b"x" * 100)
+    world.fail_puts(persistent=True)
+    depths = []
+    for _ in range(20):
+        with pytest.raises(UnavailableError) as caught:
+            file.flush()
+        depths.append(len(caught.traceback))
+    assert max(depths[1:]) == min(depths[1:])
+    with pytest.raises(UnavailableError):
+        file.close()
+
+
+def test_an_error_goes_with_the_last_who_writes_though_others_read(world: World) -> None:
+    fs, vfs, root = world.volume.files, world.volume.vfs, Caller.root()
+    fs.write_bytes("/f", b"before")
+    ino, _ = world.volume.meta.resolve(root, b"/f")
+    reads, writes, also = (vfs.open(root, ino, flags) for flags in (os.O_RDONLY, os.O_RDWR, os.O_WRONLY))
+    world.fail_puts(persistent=True)
+    vfs.write(writes, 0, b"lost")
+    for fh in (writes, also):
+        with pytest.raises(UnavailableError):
+            vfs.release(fh)
+    world.puts.heal()
+    assert bytes(vfs.read(reads, 0, 10)) == b"before"
+    vfs.truncate(root, ino, 3)
+    assert bytes(vfs.read(reads, 0, 10)) == b"bef"
+    again = vfs.open(root, ino, os.O_RDWR | os.O_TRUNC)
+    vfs.write(again, 0, b"anew")
+    vfs.release(again)
+    assert bytes(vfs.read(reads, 0, 10)) == b"anew"
+    vfs.release(reads)
+    assert_sound(world.volume)
