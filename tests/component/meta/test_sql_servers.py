@@ -18,6 +18,7 @@ from fscore.domain.slices import SliceRecord
 from fscore.meta.engine import SupportsResolve
 from fscore.meta.engines.registry import open_engine
 from fscore.meta.engines.sql.links import Call
+from fscore.meta.engines.sql.optimistic import ServerTxn
 from fscore.meta.engines.sql.server_engine import ServerEngine
 from fscore.meta.engines.sql.servers import COMMIT, Answer, DatabaseError, Fault, ServerLink, Wire
 from fscore.meta.records import Edge, want_lineage, want_node
@@ -391,6 +392,64 @@ def test_an_outcome_that_nobody_can_tell_is_said(engine: ServerEngine, other: Se
             engine.transact(grow)
     with engine.view() as view:
         assert view.node(2) == msgspec.structs.replace(FILE, length=2)
+
+
+class Interrupted(Wire):
+    """A real connection whose user is interrupted when the statements have gone out and no answer was read."""
+
+    def __init__(self, real: Wire, at: str) -> None:
+        self.real, self.at, self.closed = real, at, False
+        self.life = real.life
+
+    @property
+    def ident(self) -> int:
+        """The real one's."""
+        return self.real.ident
+
+    def batch(self, calls: Sequence[Call]) -> list[Answer]:
+        """Interrupt the one that begins so."""
+        answers = self.real.batch(calls)
+        if calls[0][0].startswith(self.at):
+            raise KeyboardInterrupt
+        return answers
+
+    def close(self) -> None:
+        """Hang up."""
+        self.closed = True
+        self.real.close()
+
+
+@pytest.mark.parametrize("at", ["SELECT", "ROLLBACK"])
+def test_a_connection_whose_user_was_interrupted_is_given_up(engine: ServerEngine, at: str) -> None:
+    engine.transact(create(b"warm", 2))
+    link = link_of(engine)
+    wire = link._wire = Interrupted(link.steal(), at)
+    if at == "SELECT":
+        with pytest.raises(KeyboardInterrupt):
+            engine.load_setting()
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            engine._write(lambda link: link.run("SELECT nothing FROM nowhere"))
+    assert wire.closed
+    assert not engine._links._writers
+    assert engine.load_setting() == b"{}"
+
+
+def test_whose_outcome_is_lost_too_is_not_run_again(engine: ServerEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection breaks at the commit, and again while it is found out what became of it."""
+    engine.transact(create(b"warm", 2))
+    cut(engine, "after")
+
+    def lost(*_: object) -> None:
+        raise DatabaseError(Fault.LOST, "cut again")
+
+    monkeypatch.setattr(type(engine._dialect), "outcome", lost)
+    monkeypatch.setattr(ServerTxn, "happened", lost)
+    with pytest.raises(UnavailableError, match="unknown"):
+        engine.transact(grow)
+    monkeypatch.undo()
+    with engine.view() as view:
+        assert view.node(2) == msgspec.structs.replace(FILE, length=1)
 
 
 @pytest.fixture

@@ -91,7 +91,10 @@ class ServerEngine(SqlEngine):
         try:
             txn.commit()
         except UnknownError as error:
-            happened = txn.happened()
+            try:
+                happened = txn.happened()
+            except DatabaseError:  # lost again: it may have
+                happened = None
             if happened is None:
                 raise UnavailableError(
                     f"the connection to {self.location} was lost at a commit, and its outcome is unknown"

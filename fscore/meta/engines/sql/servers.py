@@ -237,9 +237,17 @@ class ServerLink(Connection):
 
     def _find_out(self, lost: Lost, error: DatabaseError) -> None:
         """Return when the lost commit has happened."""
-        outcome = self._dialect.outcome(self.wire, lost)
+        outcome: bool | None = None
+        for _ in range(REPEATS):
+            try:
+                outcome = self._dialect.outcome(self.wire, lost)
+                break
+            except BaseException as again:  # as in `_send`; lost again, it is still the outcome that is asked for
+                self._give_up()
+                if not isinstance(again, DatabaseError):
+                    raise
         if outcome is None:
-            raise UnknownError from error
+            raise UnknownError(str(error)) from error
         if not outcome:
             raise error
 
@@ -252,6 +260,9 @@ class ServerLink(Connection):
             self._wire.batch([ROLLBACK])
         except DatabaseError:
             self._give_up()
+        except BaseException:
+            self._give_up()  # as in `_send`
+            raise
 
     @property
     def wire(self) -> Wire:
@@ -288,8 +299,8 @@ class ServerLink(Connection):
         wire = self.wire
         try:
             return wire.batch(calls)
-        except DatabaseError as error:
-            if error.fault is Fault.LOST:
+        except BaseException as error:  # whoever was interrupted has left answers unread
+            if not isinstance(error, DatabaseError) or error.fault is Fault.LOST:
                 self._give_up()
             raise
 
