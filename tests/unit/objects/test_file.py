@@ -234,7 +234,7 @@ def test_a_file_that_cannot_be_opened_for_its_sync_is_tried_again(
     store.put("a/k", b"x")
     with monkeypatch.context() as broken:
         broken.setattr(os, "open", _no_descriptor)
-        with pytest.raises(UnavailableError, match="Too many open files"):
+        with pytest.raises(TransientError, match="Too many open files"):
             store.sync()
     syncs = Syncs(monkeypatch)
     store.sync()
