@@ -102,6 +102,7 @@ class MetaService(QuotaAdmin):
         if self._closed:
             return
         self._closed = True
+        self.leaving()
         for ticker in self._tickers:
             ticker.stop()
         try:
@@ -116,8 +117,11 @@ class MetaService(QuotaAdmin):
                 self._destroy_sustained(ino)
             self.end_session(self._session.sid)
         if not self.read_only:
-            self.purge_deleted()
             self.flush()
+            try:
+                self.purge_deleted()
+            finally:
+                self.flush()
             if not self.engine.sessions():
                 self._stats.settle()
 

@@ -61,29 +61,39 @@ class Clones(Locks):
         return total
 
     def _discard(self, root: int) -> None:
-        """Take a detached tree away again."""
-        self.empty_tree(root)
-        self._run(_ROOT, lambda work: clone.discard(work, root))
+        """Take a detached tree away again; what is left of it when this client goes is for gc."""
+        if self.empty_tree(root):
+            self._run(_ROOT, lambda work: clone.discard(work, root))
 
-    def remove_tree(self, parent: int, name: bytes, ino: int) -> None:
-        """Remove a directory with all below it, for good; nobody is asked, and what is flagged goes too."""
-        self.empty_tree(ino)
+    def remove_tree(self, parent: int, name: bytes, ino: int) -> bool:
+        """Remove a directory with all below it, for good; nobody is asked, and what is flagged goes too.
+
+        False when this client began to leave before it was done.
+        """
+        if not self.empty_tree(ino):
+            return False
         self._purge(parent, name, is_dir=True)
+        return True
 
-    def empty_tree(self, ino: int) -> None:
+    def empty_tree(self, ino: int) -> bool:
         """Remove all that is below a directory, as `remove_tree` does."""
         pending = [ino]
         order: list[tuple[int, bytes]] = []
         while pending:
             above = pending.pop()
             for entry in list(self._entries(above, attrs=False)):
+                if self._leaving.is_set():
+                    return False
                 if entry.kind == Kind.DIRECTORY:
                     pending.append(entry.ino)
                     order.append((above, entry.name))
                 else:
                     self._purge(above, entry.name, is_dir=False)
         for above, child in reversed(order):
+            if self._leaving.is_set():
+                return False
             self._purge(above, child, is_dir=True)
+        return True
 
     def _purge(self, parent: int, name: bytes, *, is_dir: bool) -> None:
         try:

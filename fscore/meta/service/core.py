@@ -29,6 +29,8 @@ from fscore.runtime.clock import Clock
 
 T = TypeVar("T")
 
+LEAVE_S: Final = 5.0
+"""How long a client that goes still cleans up after its own deletions; the rest is queued, and its peers do it."""
 
 AtimeMode = Literal["noatime", "relatime", "strictatime"]
 """As the mount option of the official client: volume-format.md 2.13."""
@@ -87,6 +89,8 @@ class Core:
         self._links = LinkCounts()
         self._session: OwnSession | None = None
         self._lock = threading.Lock()
+        self._leaving = threading.Event()
+        self._leave_by = math.inf
         self._stale = ""
         self._usage = Usage(0, 0)
         self._doomed: list[tuple[int, int]] = []
@@ -108,6 +112,12 @@ class Core:
     def read_only(self) -> bool:
         """Whether this client must not write."""
         return self.options.read_only
+
+    def leaving(self) -> None:
+        """This client is about to close: end jobs of the whole volume soon, and start none. Idempotent."""
+        if not self._leaving.is_set():
+            self._leave_by = self._clock.monotonic() + LEAVE_S
+            self._leaving.set()
 
     def follow(self, told: Callable[[Setting], None]) -> None:
         """Call `told` with the setting now, and at every heartbeat with what it is by then."""

@@ -10,16 +10,17 @@ from __future__ import annotations
 import datetime as dt
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from fscore.domain.attr import Attr, Kind
 from fscore.domain.caller import Caller
-from fscore.domain.errors import FsError
+from fscore.domain.errors import CorruptError, FsError
 from fscore.domain.geometry import chunk_count
 from fscore.domain.ids import TRASH
 from fscore.meta.ops import remove
 from fscore.meta.service.clones import Clones
+from fscore.meta.service.core import LEAVE_S
 from fscore.runtime import log
 
 HOUR_S: Final = 3600
@@ -54,30 +55,43 @@ class Sweeps(Clones):
                 self._append_log("DELETESLICE(%d,%d)", *pair)
 
     def purge_deleted(self, now_ns: int | None = None, *, gated: bool = True) -> int:
-        """Drop the slices of deleted files: this client's at once, others' after an hour. Returns the files."""
+        """Drop the slices of deleted files: this client's at once, others' after an hour. Returns the files.
+
+        A file whose records cannot be read stays queued and keeps no other one. A client that is leaving drops its own
+        only, as far as it comes in `LEAVE_S`.
+        """
         self._check_writable()
         now_s = self._now_s(now_ns)
         with self._lock:
             doomed, self._doomed = self._doomed, []
-        done = self._drop_files(doomed)
-        if gated and not self._claim_job("lastCleanupFiles", now_s, GATE_WINDOW_S):
+        bad: set[tuple[int, int]] = set()
+        began = self._clock.monotonic()
+        done = self._drop_files(doomed, bad, lambda: self._out_of_time(began))
+        if self._leaving.is_set() or (gated and not self._claim_job("lastCleanupFiles", now_s, GATE_WINDOW_S)):
             return done
-        while files := self.engine.delfiles(now_s - HOUR_S, BATCH):
-            done += self._drop_files(files)
+        while files := [file for file in self.engine.delfiles(now_s - HOUR_S, BATCH) if file not in bad]:
+            done += self._drop_files(files, bad, self._leaving.is_set)
+            if self._leaving.is_set():
+                break
         return done
+
+    def _out_of_time(self, began: float) -> bool:
+        return self._leaving.is_set() and self._clock.monotonic() > max(self._leave_by, began + LEAVE_S)
 
     def purge_delayed(self, now_ns: int | None = None, *, gated: bool = True) -> int:
         """Let go what compaction parked, once it is older than the trash keeps things. Returns the parked lists."""
         self._check_writable()
         now_s = self._now_s(now_ns)
-        if gated and not self._claim_job("nextCleanupSlices", now_s, GATE_WINDOW_S):
+        if self._leaving.is_set() or (gated and not self._claim_job("nextCleanupSlices", now_s, GATE_WINDOW_S)):
             return 0
         done = 0
         while parked := self.engine.delayed(now_s - DAY_S * self.setting.trash_days, BATCH):
             for new_id, at_s, _ in parked:
+                if self._leaving.is_set():
+                    return done
                 self.engine.forget_delayed(new_id, at_s)
                 self._append_log("CLEANUP_DELAYED_SLICES(%d,%d)", new_id, at_s)
-            done += len(parked)
+                done += 1
         return done
 
     def purge_trash(self, now_ns: int | None = None, *, gated: bool = True) -> int:
@@ -87,7 +101,7 @@ class Sweeps(Clones):
         """
         self._check_writable()
         now_s = self._now_s(now_ns)
-        if gated and not self._claim_job("lastCleanupTrash", now_s, GATE_WINDOW_S):
+        if self._leaving.is_set() or (gated and not self._claim_job("lastCleanupTrash", now_s, GATE_WINDOW_S)):
             return 0
         limit = dt.datetime.fromtimestamp(now_s, dt.UTC) - dt.timedelta(hours=24 * self.setting.trash_days + 2)
         oldest = f"{limit:%Y-%m-%d-%H}".encode()
@@ -95,7 +109,8 @@ class Sweeps(Clones):
         purged = 0
         for hour in sorted(hours, key=lambda entry: entry.ino):
             if hour.name < oldest:
-                self.remove_tree(TRASH, hour.name, hour.ino)
+                if not self.remove_tree(TRASH, hour.name, hour.ino):
+                    return purged
                 purged += 1
         if gated and now_s // HOUR_S % 24 == zlib.crc32(self.setting.uuid.encode()) % 24:
             self.purge_unfinished(now_ns)
@@ -148,17 +163,25 @@ class Sweeps(Clones):
         self._drop_chunk(ino, index)
         return True
 
-    def _drop_files(self, files: list[tuple[int, int]]) -> int:
+    def _drop_files(self, files: list[tuple[int, int]], bad: set[tuple[int, int]], stop: Callable[[], bool]) -> int:
         pending = list(dict.fromkeys(files))
-        done = 0
+        seen = done = 0
         try:
             for ino, length in pending:
-                self._drop_data(ino, length)
-                self.engine.forget_delfile(ino, length)
-                done += 1
+                if stop():
+                    break
+                try:
+                    self._drop_data(ino, length)
+                except CorruptError as error:
+                    _log.error("the data of deleted inode %d stay, for its records are damaged: %s", ino, error)
+                    bad.add((ino, length))
+                else:
+                    self.engine.forget_delfile(ino, length)
+                    done += 1
+                seen += 1
         finally:
             with self._lock:
-                self._doomed += pending[done:]  # those that this client did not come to
+                self._doomed += pending[seen:]  # those that this client did not come to
         return done
 
     def _drop_data(self, ino: int, length: int) -> None:
