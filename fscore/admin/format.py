@@ -58,7 +58,7 @@ def format_volume(
         name=_checked_name(name),
         uuid=str(uuid.uuid4()),
         storage=storage.lower(),
-        bucket=_bucket(storage.lower(), bucket),
+        bucket=checked_bucket(storage.lower(), bucket),
         block_size_kib=_block_size(block_size) // 1024,
         compression=_compression(compression),
         trash_days=_not_negative("trash-days", trash_days),
@@ -103,7 +103,8 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _bucket(storage: str, bucket: str) -> str:
+def checked_bucket(storage: str, bucket: str) -> str:
+    """A bucket as the setting holds it: for `file` absolute, with a slash at its end (volume-format.md 1.1)."""
     if storage != "file":
         if not bucket:
             raise SettingError(f"storage {storage} needs a bucket")

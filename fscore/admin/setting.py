@@ -9,20 +9,26 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace
 
+from fscore.admin.format import UUID_KEY, checked_bucket
 from fscore.admin.metadata import metadata
 from fscore.admin.status import shown_setting
-from fscore.domain.errors import SettingError
+from fscore.domain.errors import FsError, NotFound, SettingError, StoreError
 from fscore.domain.quota import QuotaKind
 from fscore.domain.secrets import NONCE
 from fscore.domain.setting import SECRETS, Setting
 from fscore.domain.version import IMPLEMENTS, parse_version
 from fscore.meta.service import MetaService
+from fscore.runtime.clock import SystemClock
+from fscore.runtime.metrics import Metrics
+from fscore.volume import Options, stack_store
 
 ACL_FLOOR: Final = "1.2.0-A"
 """Clients from here on keep ACLs up (volume-format.md 1.4)."""
 TIER_FLOOR: Final = "1.4.0-A"
 LAST_TIER: Final = 3
 LOG_AGE_S: Final = 7200
+_WHERE: Final = ("bucket", "access_key", "secret_key", "session_token")
+"""Keys of which one that is wrong keeps every client from the objects."""
 
 
 class Changes(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +101,8 @@ def change_setting(target: str, changes: Changes, *, sure: bool) -> Changed:
 def _applied(setting: Setting, asked: dict[str, Any]) -> Setting:
     plain = dict(asked)
     tier, kind, tag = plain.pop("tier", 0), plain.pop("storage_class", None), plain.pop("tag", None)
+    if "bucket" in plain:
+        plain["bucket"] = checked_bucket(setting.storage, plain["bucket"])
     hidden = {name: plain.pop(name) for name in SECRETS if name in plain}
     new = replace(setting, **plain)
     if kind is not None or tag is not None:
@@ -109,12 +117,16 @@ def _applied(setting: Setting, asked: dict[str, Any]) -> Setting:
             new = replace(new, min_client_version=floor)
     if new.change_log and not setting.change_log and "change_log_max_age" not in plain:
         new = replace(new, change_log_max_age=LOG_AGE_S)
+    _check_versions(setting, new)
+    return new
+
+
+def _check_versions(old: Setting, new: Setting) -> None:
     for name in ("min_client_version", "max_client_version"):
         if getattr(new, name) and parse_version(getattr(new, name)) is None:
             raise SettingError(f"{getattr(new, name)!r} is no version: write 1.2.0")
-    if _below(new.min_client_version, setting.min_client_version):
-        raise SettingError(f"the volume needs clients from {setting.min_client_version}: that cannot be lowered")
-    return new
+    if _below(new.min_client_version, old.min_client_version):
+        raise SettingError(f"the volume needs clients from {old.min_client_version}: that cannot be lowered")
 
 
 def _with_tier(setting: Setting, number: int, kind: str | None, tag: str | None) -> Setting:
@@ -157,8 +169,25 @@ def _warnings(meta: MetaService, old: Setting, new: Setting) -> list[str]:
         found.append("usage by users and groups is not counted any more, and their quotas hold nobody")
     if new.bucket != old.bucket:
         found.append(f"every client reads and writes {new.bucket} from its next start on; the objects must be there")
+    if any(getattr(new, name) != getattr(old, name) for name in _WHERE):
+        found += _not_there(new)
     found += _locked_out(meta, old, new)
     return found
+
+
+def _not_there(setting: Setting) -> list[str]:
+    """Why the volume's objects would not be found with this setting: looked for once, now."""
+    try:
+        store = stack_store(setting.with_plain_secrets(), None, SystemClock(), Options(attempts=2), Metrics())
+        try:
+            owner = store.get(UUID_KEY)
+        except NotFound:
+            return [f"{store.location} holds no objects of this volume"]
+        finally:
+            store.close()
+    except (FsError, StoreError, SettingError) as error:
+        return [f"{setting.bucket} cannot be read: {error}"]
+    return [] if owner == setting.uuid.encode() else [f"{store.location} holds objects of another volume"]
 
 
 def _locked_out(meta: MetaService, old: Setting, new: Setting) -> list[str]:
