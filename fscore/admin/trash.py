@@ -36,13 +36,23 @@ class Restored(msgspec.Struct, frozen=True):
 
 
 class _Item(NamedTuple):
-    """An entry of the trash, and where it was."""
+    """An entry of the trash, where it was, and when it was removed."""
 
     hour: int
     name: bytes
     parent: int
     ino: int
     was: bytes
+    kind: Kind
+    ctime_ns: int
+
+
+class _Known(NamedTuple):
+    """What one restore has found out: paths of what came back, paths of directories outside, names that are taken."""
+
+    back: dict[int, str]
+    outside: dict[int, str | None]
+    taken: set[tuple[int, bytes]]
 
 
 def list_trash(volume: Volume) -> list[TrashHour]:
@@ -58,14 +68,16 @@ def list_trash(volume: Volume) -> list[TrashHour]:
 def restore(volume: Volume, hours: Sequence[str], *, put_back: bool) -> Restored:
     """Put everything of these hours back where it was; without `put_back` only say what would happen.
 
-    Directories come before what was in them. What is in the place of something is never replaced.
+    Directories come before what was in them. What is in the place of something is never replaced: of things that were
+    removed from one place the youngest comes back.
     """
     meta = volume.meta
     waiting = [item for hour in _chosen(meta, hours) for item in _items(meta, hour)]
+    waiting.sort(key=lambda item: (-item.ctime_ns, item.kind != Kind.DIRECTORY, -item.ino))
     report = Restored([], [], [], [])
-    back: dict[int, str] = {}
+    known = _Known({}, {}, set())
     while waiting:
-        left = [item for item in waiting if not _tried(meta, item, report, back, put_back=put_back)]
+        left = [item for item in waiting if not _tried(meta, item, report, known, put_back=put_back)]
         if len(left) == len(waiting):
             report.lost.extend(_shown(item) for item in left)
             break
@@ -93,7 +105,7 @@ def empty(volume: Volume, hours: Sequence[str] = ()) -> int:
 
 def _hours(meta: MetaService) -> list[Entry]:
     try:
-        return sorted(meta.readdir(ROOT_USER, TRASH), key=lambda entry: entry.name)
+        return sorted(meta.readdir(ROOT_USER, TRASH, attrs=False), key=lambda entry: entry.name)
     except NotFound:
         return []
 
@@ -112,32 +124,42 @@ def _items(meta: MetaService, hour: Entry) -> list[_Item]:
         parent, _, rest = entry.name.partition(b"-")
         ino, _, was = rest.partition(b"-")
         if parent.isdigit() and ino.isdigit() and was:
-            found.append(_Item(hour.ino, entry.name, int(parent), entry.ino, was))
-    return sorted(found, key=lambda item: item.ino)
+            removed_ns = entry.attr.ctime_ns if entry.attr is not None else 0
+            found.append(_Item(hour.ino, entry.name, int(parent), entry.ino, was, entry.kind, removed_ns))
+    return found
 
 
-def _tried(meta: MetaService, item: _Item, report: Restored, back: dict[int, str], *, put_back: bool) -> bool:
+def _tried(meta: MetaService, item: _Item, report: Restored, known: _Known, *, put_back: bool) -> bool:
     """Put one item back, if its directory is there by now; whether it is settled."""
-    above = back.get(item.parent) or _outside(meta, item.parent)
+    above = known.back.get(item.parent)
+    if above is None:
+        if item.parent not in known.outside:
+            known.outside[item.parent] = _outside(meta, item.parent)
+        above = known.outside[item.parent]
     if above is None:
         return False
     path = f"{above.rstrip('/')}/{_text(item.was)}"
     try:
         if put_back:
             meta.restore(ROOT_USER, item.hour, item.name)
-        elif item.parent not in back:
-            _check_free(meta, item)
+        else:
+            _check_free(meta, item, known)
     except Exists:
         report.conflicts.append(path)
     except FsError as error:
         report.failed.append(f"{path}: {error.detail or error.says}")
     else:
         report.restored.append(path)
-        back[item.ino] = path
+        known.back[item.ino] = path
+        known.taken.add((item.parent, item.was))
     return True
 
 
-def _check_free(meta: MetaService, item: _Item) -> None:
+def _check_free(meta: MetaService, item: _Item, known: _Known) -> None:
+    if (item.parent, item.was) in known.taken:
+        raise Exists(path=item.was)
+    if item.parent in known.back:
+        return
     try:
         meta.lookup(ROOT_USER, item.parent, item.was)
     except NotFound:

@@ -121,6 +121,27 @@ def test_the_setting_is_shown_and_changed(fscore: Fscore, cli_volume: str) -> No
         assert len(volume.files.listdir("/.trash")) == 1
 
 
+def test_another_bucket_must_hold_the_objects(
+    fscore: Fscore, cli_volume: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_volume(cli_volume) as volume:
+        volume.files.write_bytes("/f", b"x")
+    monkeypatch.chdir(tmp_path)
+    before = fscore.json("config", cli_volume)["Bucket"]
+    assert "holds no objects" in fscore.refused(2, "config", cli_volume, "--bucket", "./other")
+    assert fscore.json("config", cli_volume)["Bucket"] == before
+    Path(before).rename(tmp_path / "other")
+    said = fscore.refused(2, "config", cli_volume, "--bucket", "./other")
+    assert "must be there" in said
+    assert "holds no objects" not in said
+    fscore("config", cli_volume, "--bucket", "./other", "--yes").ok()
+    assert fscore.json("config", cli_volume)["Bucket"] == f"{tmp_path}/other/"
+    assert fscore("cat", cli_volume, "/f").out == "x"
+    uuid = next((tmp_path / "other").glob("*/juicefs_uuid"))
+    uuid.write_text("somebody else's")
+    assert "another volume" in fscore.refused(2, "config", cli_volume, "--access-key", "key")
+
+
 def test_keys_of_a_newer_release_stay(fscore: Fscore, cli_volume: str) -> None:
     with open_volume(cli_volume, background=False) as volume:
         engine = volume.meta.engine
@@ -239,6 +260,33 @@ def test_what_was_removed_comes_back_with_its_tree(fscore: Fscore, trashy: str) 
         assert volume.files.read_bytes("/taken") == b"new"
     assert fscore.json("trash", "list", trashy)[0]["entries"] == 1
     assert fscore("fsck", trashy).ok().out.startswith("sound")
+
+
+def test_of_one_name_removed_twice_the_youngest_comes_back(fscore: Fscore, trashy: str) -> None:
+    with open_volume(trashy) as volume:
+        files = volume.files
+        files.write_bytes("/a", b"oldest")
+        files.rename("/a", "/moved")
+        for content in (b"middle", b"young"):
+            files.write_bytes("/a", content)
+            files.unlink("/a")
+        files.rename("/moved", "/a")
+        files.unlink("/a")  # the oldest inode, removed last
+        files.mkdir("/d")
+        files.write_bytes("/d/f", b"in the first")
+        files.rmtree("/d")
+        files.write_bytes("/d", b"no directory")
+        files.unlink("/d")
+    (hour,) = fscore.json("trash", "list", trashy)
+    planned = json.loads(fscore("restore", trashy, hour["hour"], "--json").out)
+    assert sorted(planned["restored"]) == ["/a", "/d"]
+    assert sorted(planned["conflicts"]) == ["/a", "/a", "/d"]
+    assert len(planned["lost"]) == 1
+    assert json.loads(fscore("restore", trashy, hour["hour"], "--put-back", "--json").out) == planned
+    with open_volume(trashy) as volume:
+        assert volume.files.read_bytes("/a") == b"oldest"
+        assert volume.files.read_bytes("/d") == b"no directory"
+    assert "sound: " in fscore("fsck", trashy).ok().out
 
 
 def test_the_trash_is_emptied_when_one_is_sure(fscore: Fscore, trashy: str, tmp_path: Path) -> None:
