@@ -9,19 +9,20 @@ Rule 3  trees that are not linked yet, and the trash, are below no directory's q
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
 from fscore.domain.attr import Kind, space_of
-from fscore.domain.errors import OverQuota
+from fscore.domain.errors import FsError, OverQuota, StoreError
 from fscore.domain.ids import ROOT, TRASH, in_trash
 from fscore.domain.quota import Load, Quota, QuotaKey, QuotaKind
 from fscore.domain.setting import Setting
 from fscore.meta.engine import MetaEngine
 from fscore.meta.records import StatFs
 from fscore.meta.txn import MetaTxn
+from fscore.runtime import log
 from fscore.runtime.clock import Clock
 
 BATCH: Final = 256
@@ -30,15 +31,18 @@ DEEPEST: Final = 4096
 """Directories climbed before a loop is suspected."""
 _NONE: Final = Load()
 ROOTS: Final = frozenset({ROOT, TRASH})
+_log = log.get(__name__)
 
 
 class Quotas:
-    """Answers from memory; `above` gives the directory above a directory (0: gone). Thread-safe.
+    """Answers from memory; `above` gives a directory and those above it (0: gone). Thread-safe.
 
     Which quotas lie above a directory is remembered for `believe_s`, and until this client itself moves a directory.
     """
 
-    def __init__(self, engine: MetaEngine, above: Callable[[int], int], clock: Clock, believe_s: float) -> None:
+    def __init__(
+        self, engine: MetaEngine, above: Callable[[int], Sequence[int]], clock: Clock, believe_s: float
+    ) -> None:
         self._engine = engine
         self._above = above
         self._clock = clock
@@ -49,6 +53,7 @@ class Quotas:
         self._flushing = threading.Lock()
         self._stored: dict[QuotaKey, Quota] = {}
         self._pending: dict[QuotaKey, Load] = {}
+        self._unplaced: dict[int, Load] = {}
         self._directories: frozenset[int] = frozenset()
         self._apart: frozenset[int] = frozenset()
         self._owners = False
@@ -104,14 +109,11 @@ class Quotas:
 
     def _climb(self, ino: int) -> tuple[QuotaKey, ...]:
         found: list[QuotaKey] = []
-        for _ in range(DEEPEST):
-            if not ino or in_trash(ino) or ino in self._apart:
+        for above in self._above(ino):
+            if not above or in_trash(above) or above in self._apart:
                 return ()
-            if ino in self._directories:
-                found.append(QuotaKey(QuotaKind.DIRECTORY, ino))
-            if ino == ROOT:
-                break
-            ino = self._above(ino)
+            if above in self._directories:
+                found.append(QuotaKey(QuotaKind.DIRECTORY, above))
         return tuple(found)
 
     def check_owner(self, uid: int, gid: int, space: int, inodes: int) -> None:
@@ -125,6 +127,15 @@ class Quotas:
             return
         old = set(self.over(source)) if source else ()
         self._check([key for key in self.over(parent) if key not in old], space, inodes)
+
+    def check_entries(self, parents: Mapping[int, int], space: int, inodes: int) -> None:
+        """See `ops.work.Limits`."""
+        counts: dict[QuotaKey, int] = {}
+        for parent, count in parents.items():
+            for key in self.over(parent):
+                counts[key] = counts.get(key, 0) + count
+        for key, count in counts.items():
+            self._check((key,), count * space, count * inodes)
 
     def crosses(self, source: int, target: int) -> bool:
         """See `ops.work.Limits`."""
@@ -141,11 +152,17 @@ class Quotas:
                     raise OverQuota(f"the quota of {_name(key)}")
 
     def add(self, loads: Iterable[tuple[int, int, int]], owned: Iterable[tuple[int, int, int, int]]) -> None:
-        """Count changes that were committed: (directory, space, inodes) and (uid, gid, space, inodes)."""
+        """Count changes that were committed: (directory, space, inodes) and (uid, gid, space, inodes).
+
+        They are done, so nothing is raised: where a directory lies that cannot be asked now, the next flush asks.
+        """
         sums: dict[int, Load] = {}
         for ino, space, inodes in loads:
             sums[ino] = sums.get(ino, _NONE).plus(space, inodes)
-        changes = [(key, load) for ino, load in sums.items() if any(load) for key in self.over(ino)]
+        changes: list[tuple[QuotaKey, Load]] = []
+        for ino, load in sums.items():
+            if any(load):
+                changes += self._placed(ino, load)
         if self._owners:
             for uid, gid, space, inodes in owned:
                 load = Load(space, inodes)
@@ -155,13 +172,27 @@ class Quotas:
                 load = self._pending.get(key, _NONE)
                 self._pending[key] = Load(load.space + space, load.inodes + inodes)
 
+    def _placed(self, ino: int, load: Load) -> list[tuple[QuotaKey, Load]]:
+        try:
+            return [(key, load) for key in self.over(ino)]
+        except (FsError, StoreError) as error:
+            _log.warning("the quotas above inode %d are not known now, they are charged later: %s", ino, error)
+            with self._lock:
+                self._unplaced[ino] = self._unplaced.get(ino, _NONE).plus(*load)
+            return []
+
     def flush(self) -> None:
         """Store what is pending; what cannot be stored stays pending."""
+        if self._unplaced:
+            with self._lock:
+                unplaced, self._unplaced = self._unplaced, {}
+            self.add([(ino, *load) for ino, load in unplaced.items()], ())
         if not self._pending:
             return
         with self._flushing:
             with self._lock:
                 pending = [(key, load) for key, load in self._pending.items() if any(load)]
+            pending.sort(key=lambda item: (item[0].number, item[0].kind.value))  # rows are locked in one order
             for start in range(0, len(pending), BATCH):
                 part = dict(pending[start : start + BATCH])
                 self._engine.transact(partial(_store, part))

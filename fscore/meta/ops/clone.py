@@ -56,7 +56,7 @@ def clone_file(work: Work, twin: Twin, parent: int, *, preserve: bool) -> Attr:
     above = _open_place(work, parent, twin.name)
     original = _read(work, twin, preserve=preserve)
     attr = _twin_attr(work, original, parent, preserve=preserve)
-    work.need(space_of(attr.kind, attr.length), 1, attr, (parent,))
+    work.need(space_of(attr.kind, attr.length), 1, attr, {parent: 1})
     _write(work, original, attr)
     work.put_edge(parent, twin.name, Edge(attr.kind, twin.ino))
     touch(work, parent, above)

@@ -66,7 +66,7 @@ def mknod(
     attr = new_attr(above, parent, work.who, work.now_ns, kind, mode, rdev=rdev, target=target)
     if access or default:
         attr = replace(attr, access_acl=access, default_acl=default)
-    work.need(4096, 1, attr, (parent,))
+    work.need(4096, 1, attr, {parent: 1})
     work.put_node(ino, attr)
     work.put_edge(parent, name, Edge(kind, ino))
     touched = touch(work, parent, above, links=kind == Kind.DIRECTORY)

@@ -7,7 +7,7 @@ statistics and quotas, and the change of usage.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Final, NamedTuple, Protocol
 
 from fscore.domain.acl import Rule
@@ -20,6 +20,7 @@ from fscore.meta.records import Edge
 from fscore.meta.txn import MetaTxn
 
 NANO: Final = 1_000_000_000
+_NOWHERE: Final[Mapping[int, int]] = {}
 
 
 class Limits(Protocol):
@@ -27,6 +28,9 @@ class Limits(Protocol):
 
     def check_owner(self, uid: int, gid: int, space: int, inodes: int) -> None:
         """OverQuota when the user's or the group's quota leaves no room for this."""
+
+    def check_entries(self, parents: Mapping[int, int], space: int, inodes: int) -> None:
+        """OverQuota when a directory has no room for this, counted for each entry below it."""
 
     def check_directory(self, parent: int, space: int, inodes: int, source: int = 0) -> None:
         """OverQuota when the quota of a directory, or of one above it, leaves no room for this.
@@ -149,10 +153,10 @@ class Work:
             space = space_of(old.kind, old.length)
             self.owned += ((old.uid, old.gid, -space, -1), (new.uid, new.gid, space, 1))
 
-    def need(self, space: int, inodes: int, owner: Attr, parents: Iterable[int] = ()) -> None:
-        """OverQuota or NoSpace when no room is left for this: to the owner, in the volume, below these directories.
+    def need(self, space: int, inodes: int, owner: Attr, parents: Mapping[int, int] = _NOWHERE) -> None:
+        """OverQuota or NoSpace when no room is left for this: to the owner, in the volume, below its directories.
 
-        Call before the first intent.
+        `parents` are directories with the number of entries that this is counted for. Call before the first intent.
         """
         rules = self.rules
         grows = rules.quotas is not None and (space > 0 or inodes > 0)
@@ -163,8 +167,7 @@ class Work:
         if space > 0 and rules.room_space is not None and space > rules.room_space:
             raise NoSpace("the volume's capacity is reached")
         if rules.quotas is not None and grows:
-            for parent in parents:
-                rules.quotas.check_directory(parent, space, inodes)
+            rules.quotas.check_entries(parents, space, inodes)
 
     def stat_entry(self, parent: int, kind: Kind, length: int, sign: int) -> None:
         """Count an entry into (+1) or out of (-1) its directory: one charge per entry, to statistics and quotas."""

@@ -185,6 +185,23 @@ def test_a_hard_link_counts_wherever_it_has_a_name(meta: MetaService, home: int)
     assert used(meta, DIRECTORY, home) == (8192, 1)
 
 
+def test_growth_needs_room_for_every_name_below_the_quota(meta: MetaService, home: int) -> None:
+    file = touch(meta, b"f", home)
+    meta.link(SUPER, file, home, b"one")
+    meta.link(SUPER, file, home, b"two")
+    meta.set_quota(DIRECTORY, home, max_space=5 * 4096)
+    with pytest.raises(OverQuota):
+        put(meta, file, 0, 5000)  # 4096 more, three times
+    with pytest.raises(OverQuota):
+        meta.truncate(SUPER, file, 5000)
+    with pytest.raises(OverQuota):
+        meta.fallocate(SUPER, file, 0, 0, 5000)
+    meta.unlink(SUPER, home, b"two")
+    meta.set_quota(DIRECTORY, home, max_space=4 * 4096)
+    put(meta, file, 0, 5000)
+    assert used(meta, DIRECTORY, home) == (2 * 8192, 2)
+
+
 def test_the_root_has_a_quota_too(meta: MetaService) -> None:
     meta.set_quota(DIRECTORY, ROOT, max_inodes=1)
     touch(meta, b"f")
