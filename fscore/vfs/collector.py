@@ -7,6 +7,8 @@ Objects go before the record that names them, so a crash repeats a deletion and 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from itertools import takewhile
 from typing import NamedTuple
 
 from fscore.blocks.store import BlockStore
@@ -36,40 +38,50 @@ class Collector:
         self._pool = pool
         self._clock = clock
         self._lock = threading.Lock()
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """The client goes: a round that is under way ends with what has begun, another does nothing. Does not wait.
+
+        `finish` still works.
+        """
+        self._stopped.set()
+        self._meta.leaving()
 
     def collect(self) -> Collected:
         """Drop the records of deleted files and expired trash, then delete every dead slice."""
         with self._lock:
             self._purge(gated=True)
-            return self._delete_dead(float("inf"))
+            return self._delete_dead(self._stopped.is_set)
 
     def collect_all(self) -> Collected:
         """As collect, whether or not another client did its part of it this hour: for gc."""
         with self._lock:
             self._purge(gated=False)
-            return self._delete_dead(float("inf"))
+            return self._delete_dead(self._stopped.is_set)
 
     def finish(self, seconds: float) -> Collected:
         """For a client that goes: what it deleted itself leaves the store, as far as that is done in this time."""
+        until = self._clock.monotonic() + seconds
         with self._lock:
-            until = self._clock.monotonic() + seconds
             self._meta.purge_deleted()
-            return self._delete_dead(until)
+            return self._delete_dead(lambda: self._clock.monotonic() > until)
 
     def _purge(self, *, gated: bool) -> None:
         now_ns = self._clock.now_ns()
-        self._meta.purge_trash(now_ns, gated=gated)
-        self._meta.purge_deleted(now_ns, gated=gated)
-        self._meta.purge_delayed(now_ns, gated=gated)
+        for purge in (self._meta.purge_trash, self._meta.purge_deleted, self._meta.purge_delayed):
+            if not self._stopped.is_set():
+                purge(now_ns, gated=gated)
 
-    def _delete_dead(self, until: float) -> Collected:
+    def _delete_dead(self, over: Callable[[], bool]) -> Collected:
         slices = size = 0
         given_up: set[tuple[int, int]] = set()
         while True:
-            dead = [item for item in self._meta.dead() if item not in given_up]
-            if not dead or self._clock.monotonic() > until:
+            dead = [] if over() else [item for item in self._meta.dead() if item not in given_up]
+            if not dead:
                 return Collected(slices, size, len(given_up))
-            outcome = list(zip(dead, self._pool.map_bounded(self._delete, dead), strict=True))
+            in_time = takewhile(lambda _: not over(), dead)
+            outcome = list(zip(dead, self._pool.map_bounded(self._delete, in_time), strict=False))
             gone = [item for item, done in outcome if done]
             given_up.update(item for item, done in outcome if not done)
             self._meta.forget(gone)

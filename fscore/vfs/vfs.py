@@ -87,12 +87,13 @@ class Vfs:
         background = options.background and not options.read_only
         self._compactor = Compactor(meta, blocks, options.compact, self._recut, background=background)
         self._tickers: list[Ticker] = []
+        self._collecting: list[Ticker] = []
         if options.background and whole is not None:
             self._tickers.append(Ticker("scrub", options.scrub_every_s, self.wholes.scrub_next))
         if background:
             self._tickers.append(Ticker("flush", 1.0, lambda: self.flush_idle(options.flush_after_s)))
             self._tickers.append(Ticker("sync", SYNC_S, self.blocks.sync))
-            self._tickers.append(Ticker("collect", options.collect_every_s, self._collector.collect))
+            self._collecting.append(Ticker("collect", options.collect_every_s, self._collector.collect))
 
     def open(self, who: Caller, ino: int, flags: int) -> int:
         """Open an inode with the flags of open(2); O_TRUNC, O_APPEND and the access mode are heeded."""
@@ -356,6 +357,7 @@ class Vfs:
 
     def close(self) -> None:
         """Commit, close every handle, delete what was removed, join the threads. Raises the first error at the end."""
+        self._collector.stop()
         for ticker in self._tickers:
             ticker.stop()
         first: Exception | None = None
@@ -369,6 +371,8 @@ class Vfs:
             self.blocks.sync()
         except (FsError, StoreError) as error:
             first = first or error
+        for ticker in self._collecting:  # its last deletions take long where the store does: what is written goes first
+            ticker.stop()
         if not self._options.read_only:
             with suppress(FsError, StoreError):  # what is left is any other client's to delete
                 self._collector.finish(FINISH_S)
