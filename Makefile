@@ -68,7 +68,7 @@ bench: $(VENV)/.installed-dev services ## the ratios of tests/bench/README.md
 nightly: $(VENV)/.installed-dev services ## long histories, long crash sweeps
 	@HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --timeout 3600 $(PYTEST_ARGS)
 
-services: ## the servers that tests start by themselves (Debian packages, needs root once)
+services: | $(VENV)/.installed-dev ## the servers that tests start by themselves (Debian packages, needs root once)
 	@.ci/services
 
 lock: ## pin again after a change of pyproject.toml
