@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
 import msgspec
 
+from fscore.domain.errors import NotFound
 from fscore.domain.geometry import chunk_count
 from fscore.runtime.progress import NoProgress, Progress
 from fscore.runtime.threads import Pool
@@ -32,7 +34,7 @@ class CompactReport(msgspec.Struct, frozen=True):
 
 
 def compact(volume: Volume, path: str = "/", *, threads: int = 4, progress: Progress | None = None) -> CompactReport:
-    """Compact every chunk below `path` that has more than one slice record."""
+    """Compact every chunk below `path` that has more than one slice record; what vanished is left out."""
     told = progress or NoProgress()
     task = told.start(f"compact {path}", None, "chunks")
     files = immutable = chunks = compacted = before = after = written = 0
@@ -41,16 +43,21 @@ def compact(volume: Volume, path: str = "/", *, threads: int = 4, progress: Prog
     found = [top] if top.is_file else (stat for _, _, others in below for stat in others if stat.is_file)
 
     def work(chunk: tuple[int, int]) -> tuple[int, int, int]:
-        records = len(volume.meta.records(*chunk))
-        if records < 2:
-            return records, records, 0
-        bytes_written = volume.vfs.compact(*chunk)
-        return records, len(volume.meta.records(*chunk)), bytes_written
+        records = bytes_written = 0
+        with suppress(NotFound):
+            records = len(volume.meta.records(*chunk))
+            bytes_written = volume.vfs.compact(*chunk) if records > 1 else 0
+            return records, len(volume.meta.records(*chunk)), bytes_written
+        return records, 0, bytes_written
 
     with Pool("compact-path", threads) as pool:
         for stat in found:
+            try:
+                is_immutable = volume.meta.getattr(stat.ino).immutable
+            except NotFound:
+                continue
             files += 1
-            if volume.meta.getattr(stat.ino).immutable:
+            if is_immutable:
                 immutable += 1
                 continue
             for one, two, more in pool.map_bounded(work, _chunks(volume, stat.ino, stat.size)):
@@ -65,5 +72,8 @@ def compact(volume: Volume, path: str = "/", *, threads: int = 4, progress: Prog
 def _chunks(volume: Volume, ino: int, length: int) -> Iterator[tuple[int, int]]:
     stop = chunk_count(length)
     for first in range(0, stop, BATCH):
-        for index in volume.meta.chunk_indexes(ino, first, min(first + BATCH, stop)):
-            yield ino, index
+        try:
+            found = volume.meta.chunk_indexes(ino, first, min(first + BATCH, stop))
+        except NotFound:
+            return
+        yield from ((ino, index) for index in found)
