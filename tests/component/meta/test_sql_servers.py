@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from operator import methodcaller
 from typing import Any, Literal
 
@@ -16,17 +16,14 @@ from fscore.domain.ids import ROOT
 from fscore.domain.setting import Setting
 from fscore.domain.slices import SliceRecord
 from fscore.meta.engine import SupportsResolve
-from fscore.meta.engines.registry import open_engine
-from fscore.meta.engines.sql.links import Call
-from fscore.meta.engines.sql.optimistic import ServerTxn
 from fscore.meta.engines.sql.server_engine import ServerEngine
-from fscore.meta.engines.sql.servers import COMMIT, Answer, DatabaseError, Fault, ServerLink, Wire
 from fscore.meta.records import Edge, want_lineage, want_node
 from fscore.meta.txn import MetaTxn
 from tests.kit.bodies import FILE, ROOT_ATTR, bump, create
 from tests.kit.engines import SQL_SERVERS, fresh_url
 from tests.kit.mariadb import MariadbServer
 from tests.kit.postgres import PostgresServer
+from tests.kit.sql_clients import cut, grow, link_of, opened
 
 SETTING = Setting(name="sql", uuid="6b3f0c1e-5a9d-4c7e-9d1b-2f4a8e6c0d13", trash_days=0)
 
@@ -35,13 +32,6 @@ SETTING = Setting(name="sql", uuid="6b3f0c1e-5a9d-4c7e-9d1b-2f4a8e6c0d13", trash
 def url(request: pytest.FixtureRequest, tmp_path: Any) -> str:
     """An empty database, on every kind of server."""
     return fresh_url(request.param, request, tmp_path)
-
-
-def opened(url: str) -> ServerEngine:
-    """An engine that is known to be one over a server."""
-    engine = open_engine(url)
-    assert isinstance(engine, ServerEngine)
-    return engine
 
 
 @pytest.fixture
@@ -61,25 +51,11 @@ def other(engine: ServerEngine, url: str) -> Iterator[ServerEngine]:
     made.close()
 
 
-def link_of(engine: ServerEngine) -> ServerLink:
-    """The only writer's link of an engine."""
-    (link,) = engine._links._writers
-    assert isinstance(link, ServerLink)
-    return link
-
-
 def trips(engine: ServerEngine, work: Callable[[], object]) -> int:
     """Round trips of some transactions, one after the other."""
     before = link_of(engine).trips
     work()
     return link_of(engine).trips - before
-
-
-def grow(txn: MetaTxn) -> None:
-    """One more byte of the file 2."""
-    attr = txn.node(2)
-    assert attr is not None
-    txn.put_node(2, msgspec.structs.replace(attr, length=attr.length + 1))
 
 
 def test_a_transaction_costs_three_round_trips(engine: ServerEngine) -> None:
@@ -309,38 +285,6 @@ def test_a_number_that_is_taken(engine: ServerEngine, other: ServerEngine) -> No
         assert view.usage() == (0, 0)
 
 
-class Cutting(Wire):
-    """A real connection that is lost at the next commit: before the server got it, or after it did what was asked."""
-
-    def __init__(self, real: Wire, when: str, meanwhile: Callable[[], object]) -> None:
-        self.real, self.when, self.meanwhile = real, when, meanwhile
-        self.life = real.life
-
-    @property
-    def ident(self) -> int:
-        """The real one's."""
-        return self.real.ident
-
-    def batch(self, calls: Sequence[Call]) -> list[Answer]:
-        """Lose the one that commits."""
-        if calls[-1] is not COMMIT or calls[0][0].startswith(("BEGIN", "SET")):
-            return self.real.batch(calls)
-        if self.when == "after":
-            self.real.batch(calls)
-            self.meanwhile()
-        raise DatabaseError(Fault.LOST, "cut")
-
-    def close(self) -> None:
-        """Hang up."""
-        self.real.close()
-
-
-def cut(engine: ServerEngine, when: str, meanwhile: Callable[[], object] = lambda: None) -> None:
-    """Lose the next commit of an engine."""
-    link = link_of(engine)
-    link._wire = Cutting(link.steal(), when, meanwhile)
-
-
 def remove(txn: MetaTxn) -> None:
     """The file 2 goes."""
     txn.edge(1, b"warm")
@@ -392,64 +336,6 @@ def test_an_outcome_that_nobody_can_tell_is_said(engine: ServerEngine, other: Se
             engine.transact(grow)
     with engine.view() as view:
         assert view.node(2) == msgspec.structs.replace(FILE, length=2)
-
-
-class Interrupted(Wire):
-    """A real connection whose user is interrupted when the statements have gone out and no answer was read."""
-
-    def __init__(self, real: Wire, at: str) -> None:
-        self.real, self.at, self.closed = real, at, False
-        self.life = real.life
-
-    @property
-    def ident(self) -> int:
-        """The real one's."""
-        return self.real.ident
-
-    def batch(self, calls: Sequence[Call]) -> list[Answer]:
-        """Interrupt the one that begins so."""
-        answers = self.real.batch(calls)
-        if calls[0][0].startswith(self.at):
-            raise KeyboardInterrupt
-        return answers
-
-    def close(self) -> None:
-        """Hang up."""
-        self.closed = True
-        self.real.close()
-
-
-@pytest.mark.parametrize("at", ["SELECT", "ROLLBACK"])
-def test_a_connection_whose_user_was_interrupted_is_given_up(engine: ServerEngine, at: str) -> None:
-    engine.transact(create(b"warm", 2))
-    link = link_of(engine)
-    wire = link._wire = Interrupted(link.steal(), at)
-    if at == "SELECT":
-        with pytest.raises(KeyboardInterrupt):
-            engine.load_setting()
-    else:
-        with pytest.raises(KeyboardInterrupt):
-            engine._write(lambda link: link.run("SELECT nothing FROM nowhere"))
-    assert wire.closed
-    assert not engine._links._writers
-    assert engine.load_setting() == b"{}"
-
-
-def test_whose_outcome_is_lost_too_is_not_run_again(engine: ServerEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The connection breaks at the commit, and again while it is found out what became of it."""
-    engine.transact(create(b"warm", 2))
-    cut(engine, "after")
-
-    def lost(*_: object) -> None:
-        raise DatabaseError(Fault.LOST, "cut again")
-
-    monkeypatch.setattr(type(engine._dialect), "outcome", lost)
-    monkeypatch.setattr(ServerTxn, "happened", lost)
-    with pytest.raises(UnavailableError, match="unknown"):
-        engine.transact(grow)
-    monkeypatch.undo()
-    with engine.view() as view:
-        assert view.node(2) == msgspec.structs.replace(FILE, length=1)
 
 
 @pytest.fixture

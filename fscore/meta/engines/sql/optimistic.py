@@ -188,6 +188,7 @@ class ServerTxn(Batching, SqlTxn):
         self._nodes: dict[int, Attr | None] = {}
         self._edges: dict[Call, Edge | None] = {}
         self._slices: list[int] = []
+        self._quotas: set[QuotaKey] = set()
 
     def put_node(self, ino: int, attr: Attr) -> None:
         """As `SqlTxn`; owners and devices must fit the columns."""
@@ -271,6 +272,16 @@ class ServerTxn(Batching, SqlTxn):
         """As `flocks`."""
         self._touched.add(ino)
         return SqlView.plocks(self, ino)
+
+    def put_quota(self, key: QuotaKey, quota: Quota) -> None:
+        """Insert where there was no record: no row could be locked, so that the unique key has to find the race."""
+        table, where = self._sql.quotas.of(key)
+        first = key not in self._quotas
+        self._quotas.add(key)
+        if first and self._record.reads.get((table.get, where)) == []:
+            self._record.run(table.insert, (*where, *quota))
+        else:
+            super().put_quota(key, quota)
 
     def unchanged(self) -> bool:
         """Whether all that was read is true at one moment."""

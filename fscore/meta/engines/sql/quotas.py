@@ -48,6 +48,7 @@ class QuotaTable:
         names = (*key, *NUMBERS)
         values = {name: sa.bindparam(f"p_{name}", type_=table.c[name].type) for name in names}
         self.get = sql.compiled(sa.select(*numbers).where(*here), *key)
+        self.insert = sql.compiled(sql.dialect.insert(table).values(values), *names)
         self.put = sql.compiled(sql.dialect.upsert(sql.dialect.insert(table).values(values), key, NUMBERS), *names)
         grown = ((table.c[name], table.c[name] + sa.bindparam(f"p_{name}")) for name in NUMBERS[2:])
         self.add = sql.compiled(sa.update(table).ordered_values(*grown).where(*here), *NUMBERS[2:], *key)
