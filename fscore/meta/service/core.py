@@ -12,6 +12,7 @@ import msgspec
 from fscore.domain.attr import Attr
 from fscore.domain.caller import Caller
 from fscore.domain.errors import NotFound, ReadOnly, Stale
+from fscore.domain.ids import ROOT, TRASH
 from fscore.domain.setting import Setting
 from fscore.meta.acls import AclBook
 from fscore.meta.cache import CEILING_S, NodeCache
@@ -20,8 +21,8 @@ from fscore.meta.engine import MetaEngine
 from fscore.meta.ids import INODE_BATCH, SLICE_BATCH, Ids
 from fscore.meta.links import LinkCounts
 from fscore.meta.ops.work import RuleMissing, Rules, Work
-from fscore.meta.quotas import Quotas
-from fscore.meta.records import Counter, Usage
+from fscore.meta.quotas import DEEPEST, Quotas
+from fscore.meta.records import Counter, Usage, want_lineage
 from fscore.meta.session import LockClaims, OpenFiles, OwnSession
 from fscore.meta.stats import DirStats
 from fscore.meta.txn import MetaTxn
@@ -163,12 +164,24 @@ class Core:
             line = self._log.line(self._clock.now_ns(), operation, *values)
             self.engine.transact(lambda txn: txn.put_log(line))
 
-    def _above(self, ino: int) -> int:
-        """The directory above a directory, as this client saw it at most a second ago; 0 when it is gone."""
-        try:
-            return self._node(ino).parent
-        except NotFound:
-            return 0
+    def _above(self, ino: int) -> list[int]:
+        """A directory and those above it, up to the root or the trash, as this client saw them at most a second ago; 0
+        ends it where one is gone. What it has not seen is read in one go.
+        """
+        self._check_alive()
+        chain, now, epoch = [ino], self._clock.monotonic(), self._cache.epoch
+        while _leads_on(chain) and (known := self._cache.node(chain[-1], now)) is not None:
+            chain.append(known.parent)
+        if not _leads_on(chain):
+            return chain
+        with self.engine.view() as view:
+            view.prefetch(want_lineage(chain[-1]))
+            while _leads_on(chain):
+                attr = view.node(chain[-1])
+                if attr is not None:
+                    self._cache.learn_node(chain[-1], attr, now, epoch)
+                chain.append(attr.parent if attr is not None else 0)
+        return chain
 
     def _check_alive(self) -> None:
         if self._stale:
@@ -227,14 +240,14 @@ class Core:
             self._cache.changed(work.nodes, work.edges, self._clock.monotonic(), epoch)
         if work.stats:
             self._stats.add(work.stats)
-        if work.loads or work.owned:
-            self._quotas.add(work.loads, work.owned)
         if self._limited and (work.space or work.inodes):
             with self._lock:
                 self._usage = Usage(self._usage.space + work.space, self._usage.inodes + work.inodes)
         if work.queued:
             with self._lock:
                 self._doomed += work.queued
+        if work.loads or work.owned:
+            self._quotas.add(work.loads, work.owned)
 
     def tier_of(self, ino: int) -> int:
         """The tier that new bytes of a file go to; 0 without a question asked when the volume has no other."""
@@ -259,3 +272,8 @@ class Core:
                 raise NotFound(f"inode {ino}")
             self._cache.learn_node(ino, attr, now, epoch)
         return attr
+
+
+def _leads_on(chain: list[int]) -> bool:
+    """Whether there may be a directory above the last one."""
+    return 0 < chain[-1] < TRASH and chain[-1] != ROOT and len(chain) < DEEPEST
