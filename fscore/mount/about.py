@@ -61,6 +61,7 @@ def config(volume: Volume, mountpoint: Path, options: MountOptions, transport: C
         "Fscore": {
             "Meta": volume.meta.engine.location,
             "Transport": transport(),
+            "PidNamespace": pid_namespace(),
             "Options": msgspec.to_builtins(options),
         },
     }
@@ -71,6 +72,14 @@ def public(setting: Setting) -> Setting:
     """The setting as anybody may see it: each secret that there is replaced by a word."""
     hidden = {name: SCRUBBED for name in SECRETS if getattr(setting, name)}
     return msgspec.structs.replace(setting, **hidden)
+
+
+def pid_namespace() -> str:
+    """Where this process' number is its number; empty where the system does not tell."""
+    try:
+        return os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - a link's text; there is no such file
+    except OSError:
+        return ""
 
 
 def stats(volume: Volume, requests: Mapping[str, float], uptime_s: float) -> bytes:

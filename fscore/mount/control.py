@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import struct
+import threading
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -92,6 +93,7 @@ class Control:
     def __init__(self, commands: Commands, clock: Clock) -> None:
         self._commands = commands
         self._clock = clock
+        self._closing = threading.Event()
         self._handlers: Final[dict[int, Callable[[Caller, Payload, Told], bytes]]] = {
             RMR: self._rmr,
             INFO_TEXT: self._info_text,
@@ -117,6 +119,14 @@ class Control:
             answer(_outcome(error))
             if not isinstance(error, OSError):
                 logger.exception("command %d failed", command)
+
+    def is_urgent(self, message: bytes) -> bool:
+        """Whoever unmounts waits for SYNC, and not for the commands that others have begun."""
+        return int.from_bytes(message[:4], "big") == SYNC
+
+    def close(self) -> None:
+        """The mount ends: what goes on in the background stops at the next file."""
+        self._closing.set()
 
     def _unknown(self, _who: Caller, _payload: Payload, _told: Told) -> bytes:
         return bytes([errno.EINVAL])  # their commands take this for a mount that is too old
@@ -160,7 +170,7 @@ class Control:
         if action not in {WARM, EVICT, CHECK}:
             raise Invalid(f"cache action {action}")
         if background:  # as with their mount: the answer comes at once, the work goes on
-            told = Told(lambda _: None, lambda: False, self._clock)
+            told = Told(lambda _: None, self._closing.is_set, self._clock)
         return _data(self._commands.cache(who, paths, ("warm", "evict", "check")[action], told.add))
 
     def _sync(self, _who: Caller, _payload: Payload, _told: Told) -> bytes:

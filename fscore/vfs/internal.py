@@ -48,6 +48,12 @@ class Control(Protocol):
     def __call__(self, who: Caller, message: bytes, answer: Answer, cancelled: Callable[[], bool]) -> None:
         """Do it and answer; stop early when `cancelled` says that nobody listens any more."""
 
+    def is_urgent(self, message: bytes) -> bool:
+        """Whether this one must not wait for others to end."""
+
+    def close(self) -> None:
+        """Have what goes on in the background stop early."""
+
 
 class Internal:
     """The internal files of one mount. Thread-safe.
@@ -88,6 +94,7 @@ class Internal:
         self._talks: dict[int, _Talk] = {}
         self._streams: set[int] = set()
         self._pool = Pool("control", 4)
+        self._urgent = Pool("control-urgent", 1)
 
     def lookup(self, parent: int, name: bytes) -> tuple[int, Attr] | None:
         """The internal file of that name; None for every other name."""
@@ -160,7 +167,8 @@ class Internal:
             raise BadHandle(f"handle {fh} takes no messages")
         message = talk.take(data)
         if message is not None:
-            self._pool.submit(self._answer, who, message, talk)
+            pool = self._urgent if self._control.is_urgent(message) else self._pool
+            pool.submit(self._answer, who, message, talk)
         return len(data)
 
     def flush(self, fh: int) -> None:
@@ -184,7 +192,9 @@ class Internal:
         self.log.shut()
         for talk in list(self._talks.values()):
             talk.cancel()
+        self._control.close()
         self._pool.close()
+        self._urgent.close()
 
     def _answer(self, who: Caller, message: bytes, talk: _Talk) -> None:
         try:

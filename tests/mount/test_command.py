@@ -19,7 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from fscore.mount.mounts import mount_at
+from fscore.mount.leave import leave
+from fscore.mount.mounts import mount_at, unmount
 from fscore.volume import open_volume
 from tests.kit.command import run_fscore
 from tests.kit.mounts import Mount, assert_volume_sound, fresh_volume, need_fuse, not_tested, refused
@@ -247,6 +248,47 @@ def test_force_ends_the_process_after_it_committed(desk: Desk) -> None:
     _close(held)
     with open_volume(desk.url, read_only=True) as volume:
         assert volume.files.read_bytes("/held") == b"written"
+
+
+def test_force_does_not_wait_for_ever(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fscore.mount.leave.FORCE_S", 1.0)
+    desk.mount()
+    pid = desk.pid
+    os.kill(pid, signal.SIGSTOP)  # it answers nothing, and cannot even end
+    assert "not everything could be committed before: the mount does not answer" in leave(desk.dir, force=True)
+    assert mount_at(desk.dir) is None
+    os.kill(pid, signal.SIGKILL)
+    assert gone(pid)
+
+
+def test_force_kills_who_cannot_commit(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.mount()
+    pid = desk.pid
+    monkeypatch.setattr("fscore.mount.leave.FORCE_S", 1.0)
+
+    def stopped(target: Path, **how: bool) -> None:
+        os.kill(pid, signal.SIGSTOP)
+        unmount(target, **how)
+
+    monkeypatch.setattr("fscore.mount.leave.unmount", stopped)
+    assert "was killed: changes may be lost" in leave(desk.dir, force=True)
+    assert not runs(pid)
+
+
+def test_a_process_of_another_namespace_is_not_waited_for(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.mount()
+    pid = desk.pid
+    monkeypatch.setattr("fscore.mount.leave.pid_namespace", lambda: "pid:[1]")
+    assert "in a container or elsewhere, and is not waited for" in leave(desk.dir)
+    assert gone(pid), "by itself"
+
+
+def test_umount_waits_for_the_process_though_its_files_are_hidden(desk: Desk) -> None:
+    desk.mount("--hide-internal")
+    assert os.listdir(desk.dir) == []
+    pid = desk.pid
+    desk.umount()
+    assert not runs(pid)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ def test_no_secret_is_told(open_at: MakeVolume) -> None:
     assert b"very-secret" not in text
     assert volume.setting.secret_key.encode() not in text, "nor as it is stored: the UUID beside it would unwrap it"
     assert "EncryptKey" not in found["Format"]
+    assert found["Fscore"]["PidNamespace"].startswith("pid:[")
     assert (found["Subdir"], found["Fscore"]["Transport"], found["Fscore"]["Meta"]) == (
         "/a",
         "kernel",

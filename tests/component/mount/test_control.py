@@ -29,6 +29,7 @@ class Talk:
         self.forgotten: list[tuple[int, bytes]] = []
         commands = Commands(volume.vfs, lambda parent, name: self.forgotten.append((parent, name)))
         self._control = Control(commands, SystemClock())
+        self.close = self._control.close
         self.progress: list[tuple[int, int]] = []
         self.cancelled = False
 
@@ -226,6 +227,14 @@ def test_evicted_blocks_are_gone_from_the_cache(volume: Volume, talk: Talk) -> N
     _, report = talk(WARMUP, warmup(b"/t", 2))
     assert report["MissBytes"] == report["TotalBytes"] > 0
     assert report["Locations"] == {}
+
+
+def test_the_background_stops_with_the_mount(volume: Volume, talk: Talk) -> None:
+    talk.close()
+    assert talk(WARMUP, warmup(b"/t", 0, background=1)) == (errno.EINTR, None)
+    _, report = talk(WARMUP, warmup(b"/t/a", 2))
+    assert report["MissBytes"] > 0, "not even within one file does it go on to the end"
+    assert talk(WARMUP, warmup(b"/t", 2))[0] == 0, "whoever waits for an answer is told by their own handle"
 
 
 def test_background_goes_on_without_a_listener(volume: Volume, talk: Talk) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -27,6 +28,7 @@ class Asked:
         self.hold = threading.Event()
         self.hold.set()
         self.cancelled = False
+        self.closed = False
 
     def __call__(self, who: Caller, message: bytes, answer: Answer, cancelled: Callable[[], bool]) -> None:
         self.messages.append(message)
@@ -34,6 +36,13 @@ class Asked:
         self.cancelled = cancelled()
         answer(message[8:])
         answer(b"\0")
+
+    def is_urgent(self, message: bytes) -> bool:
+        return message[8:] == b"urgent"
+
+    def close(self) -> None:
+        self.closed = True
+        self.hold.set()
 
 
 @pytest.fixture
@@ -173,3 +182,24 @@ def test_long_answers_are_not_kept_for_ever(internal: Internal) -> None:
     assert len(payload) > REMEMBERED
     with pytest.raises(BadHandle):
         internal.read(fh, 0, 10)
+
+
+def test_what_is_urgent_waits_for_no_other_message(internal: Internal, asked: Asked) -> None:
+    asked.hold.clear()
+    for text in [b"long"] * 8 + [b"urgent"]:
+        fh = internal.open(SUPER, CONTROL, os.O_RDWR)
+        internal.write(SUPER, fh, struct.pack(">II", 1, len(text)) + text)
+    deadline = time.monotonic() + 5
+    while len(asked.messages) < 5 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert sorted(message[8:] for message in asked.messages) == [b"long"] * 4 + [b"urgent"]
+
+
+def test_the_end_reaches_what_goes_on_in_the_background(internal: Internal, asked: Asked) -> None:
+    asked.hold.clear()
+    fh = internal.open(SUPER, CONTROL, os.O_RDWR)
+    internal.write(SUPER, fh, struct.pack(">II", 1, 4) + b"long")
+    began = time.monotonic()
+    internal.close()
+    assert asked.closed
+    assert time.monotonic() - began < 5, "it is told before it is waited for"
