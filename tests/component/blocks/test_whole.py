@@ -6,7 +6,6 @@ import errno
 import logging
 import os
 import random
-import signal
 import subprocess
 import threading
 import time
@@ -16,37 +15,25 @@ from typing import Any
 
 import pytest
 
-from fscore.blocks.cache.eviction import Shelf
-from fscore.blocks.cache.whole.assembly import Assembly
 from fscore.blocks.cache.whole.cache import WholeCache
-from fscore.blocks.cache.whole.file import WholeFile
 from fscore.blocks.cache.whole.layout import Layout, Part
 from fscore.blocks.cache.whole.record import CELL
 from fscore.domain.errors import CorruptError, NotFound, UnavailableError
-from fscore.runtime.clock import FakeClock, SystemClock
+from fscore.runtime.clock import FakeClock
 from fscore.runtime.metrics import Metrics
+from tests.kit.wholes import LAYOUT, SLICE, assembled, content, load, opened, whole_cache
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 
-SLICE = random.Random(5).randbytes(2 * CELL + 4321)
-LAYOUT = Layout(len(SLICE), [Part(0, 1, len(SLICE), 0, len(SLICE))])
 Make = Callable[..., WholeCache]
-
-
-def load(slice_id: int, size: int, off: int, buffer: memoryview) -> None:
-    """The blocks of slice 1."""
-    assert (slice_id, size) == (1, len(SLICE))
-    buffer[:] = SLICE[off : off + len(buffer)]
 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
     made: list[WholeCache] = []
 
-    def new(*, limit: int = 1 << 30, free_ratio: float = 0.0, home: Path = tmp_path, **options: Any) -> WholeCache:
-        metrics = options.setdefault("metrics", Metrics())
-        shelf = Shelf(str(home), limit=limit, free_ratio=free_ratio, clock=SystemClock(), metrics=metrics)
-        made.append(WholeCache(str(home), shelf, **options))
+    def new(*, home: Path = tmp_path, **options: Any) -> WholeCache:
+        made.append(whole_cache(home, **options))
         return made[-1]
 
     yield new
@@ -60,29 +47,6 @@ def folder(tmp_path: Path) -> Path:
 
 def file_of(tmp_path: Path, suffix: str = ".bytes") -> Path:
     return folder(tmp_path) / (LAYOUT.key + suffix)
-
-
-def opened(cache: WholeCache, seconds: float = 10) -> WholeFile | None:
-    """The whole file, as soon as what runs in the background has given it its name."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = cache.open(LAYOUT)
-        if found is not None or time.monotonic() > deadline:
-            return found
-        time.sleep(0.01)
-
-
-def assembled(cache: WholeCache) -> WholeFile:
-    assembly = cache.assemble(LAYOUT, load)
-    assert assembly is not None
-    assembly.fill_all()
-    found = opened(cache)
-    assert found is not None
-    return found
-
-
-def content(file: WholeFile | Assembly) -> bytes:
-    return file.read(0, len(SLICE))
 
 
 def test_a_file_is_filled_named_and_read(make: Make, tmp_path: Path) -> None:
@@ -403,76 +367,6 @@ def test_what_readers_leave_half_full_is_filled_and_the_rest_let_go(make: Make, 
     assert opened(cache) is not None
     again = cache.assemble(LAYOUT, load)
     assert again is None
-
-
-STEPS = ("ftruncate", "pwrite", "fdatasync", "rename", "write", "fsync")
-
-
-def fill_and_die(home: Path, step: int, *, before: bool) -> None:
-    """In a child: fill the file, killed by the system at its `step`-th call that changes anything, or to the end."""
-    shelf = Shelf(str(home), limit=1 << 30, free_ratio=0.0, clock=SystemClock(), metrics=Metrics())
-    cache = WholeCache(str(home), shelf, threads=1)
-    cache.flush()
-    left = [step]
-
-    def counted(plain: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **options: Any) -> Any:
-            left[0] -= 1
-            if left[0] == 0 and before:
-                os.kill(os.getpid(), signal.SIGKILL)
-            result = plain(*args, **options)
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return result
-
-        return call
-
-    for name in STEPS:
-        setattr(os, name, counted(getattr(os, name)))
-    assembly = cache.assemble(LAYOUT, load)
-    assert assembly is not None
-    assembly.fill_all()
-    cache.close()
-
-
-def run_child(home: Path, step: int, *, before: bool) -> int:
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            fill_and_die(home, step, before=before)
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_killed_at_any_step_it_is_whole_or_nothing(make: Make, tmp_path: Path, when: str) -> None:
-    ends: list[bool] = []
-    for step in range(1, 30):
-        home = tmp_path / f"{when}-{step}"
-        home.mkdir()
-        code = run_child(home, step, before=when == "before")
-        if code == 0:
-            break
-        assert code == -signal.SIGKILL
-        cache = make(home=home)
-        file = cache.open(LAYOUT)
-        ends.append(file is not None)
-        if file is not None:
-            assert content(file) == SLICE
-        cache.flush()
-        left = {path.suffix for path in home.glob("whole/*/*")}
-        assert left <= {".bytes", ".sums", ".tmp"}, "what nobody fills is swept"
-        if file is None:
-            assert ".bytes" not in left
-            assert content(assembled(cache)) == SLICE
-        cache.close()
-    else:
-        pytest.fail("it never came to its end")
-    assert len(ends) >= 9
-    assert ends == sorted(ends), "it is not there, not there, ... there"
 
 
 def test_what_ended_loads_no_cell_for_a_reader_any_more(make: Make) -> None:
