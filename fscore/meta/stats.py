@@ -32,12 +32,13 @@ class DirStats:
                 have = self._changes.get(ino, _NONE)
                 self._changes[ino] = DirStat(have.length + length, have.space + space, have.inodes + inodes)
 
-    def flush(self) -> None:
+    def flush(self, *, heal: bool = True) -> None:
         """Store what was gathered. Missing statistics are counted anew; negative ones only when they still are at
-        the next flush, for a peer may be about to add what makes them whole.
+        the next flush that may `heal`, for a peer may be about to add what makes them whole.
         """
         with self._flushing:
-            self._heal()
+            if heal:
+                self._heal()
             with self._lock:
                 changes, self._changes = self._changes, {}
             changes = {ino: stat for ino, stat in changes.items() if any(stat)}

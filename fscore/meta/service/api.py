@@ -121,7 +121,7 @@ class MetaService(QuotaAdmin):
             try:
                 self.purge_deleted()
             finally:
-                self.flush()
+                self.flush(heal=False)
             if not self.engine.sessions():
                 self._stats.settle()
 

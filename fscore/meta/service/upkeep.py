@@ -119,15 +119,18 @@ class Upkeep(Sweeps):
             self.engine.trim_log(last)
         return dropped
 
-    def flush(self) -> None:
-        """Store what this client holds back: directory statistics, usage of quotas, and what the engine gathers."""
-        self.flush_stats()
+    def flush(self, *, heal: bool = True) -> None:
+        """Store what this client holds back: directory statistics, usage of quotas, and what the engine gathers.
+
+        Without `heal` negative statistics stay: their other half may still be with a peer.
+        """
+        self.flush_stats(heal=heal)
         self.flush_quotas()
 
-    def flush_stats(self) -> None:
+    def flush_stats(self, *, heal: bool = True) -> None:
         """Store directory statistics, and what the engine gathers."""
         if not self.options.read_only and not self._stale:
-            self._stats.flush()
+            self._stats.flush(heal=heal)
             self.engine.flush()
 
     def flush_quotas(self) -> None:
