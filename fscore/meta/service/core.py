@@ -17,7 +17,7 @@ from fscore.domain.setting import Setting
 from fscore.meta.acls import AclBook
 from fscore.meta.cache import CEILING_S, NodeCache
 from fscore.meta.changelog import ChangeLog, Value
-from fscore.meta.engine import MetaEngine
+from fscore.meta.engine import MetaEngine, SupportsNodes, SupportsResolve
 from fscore.meta.ids import INODE_BATCH, SLICE_BATCH, Ids
 from fscore.meta.links import LinkCounts
 from fscore.meta.ops.work import RuleMissing, Rules, Work
@@ -76,6 +76,8 @@ class Core:
 
     def __init__(self, engine: MetaEngine, clock: Clock, setting: Setting, options: MetaOptions) -> None:
         self.engine: Final = engine
+        self._walker: Final = engine if isinstance(engine, SupportsResolve) else None
+        self._nodes_at_once: Final = engine if isinstance(engine, SupportsNodes) else None
         self.options: Final = options
         self.setting: Setting = setting
         self._clock = clock

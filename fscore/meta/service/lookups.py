@@ -10,7 +10,6 @@ from fscore.domain.attr import Attr, Entry, Kind, space_of
 from fscore.domain.caller import Caller
 from fscore.domain.errors import FsError, Invalid, NotADir, NotFound, StoreError, TooLong, TooManyLinks
 from fscore.domain.ids import MAX_NAME, ROOT, TRASH
-from fscore.meta.engine import SupportsNodes, SupportsResolve
 from fscore.meta.ops import change
 from fscore.meta.ops.check import EXECUTE, READ, check_access, directory
 from fscore.meta.records import DirStat, Edge, StatFs, want_parents
@@ -120,7 +119,7 @@ class Lookups(Core):
         if (parent, name) in absent:
             raise NotFound(path=name)
         found = self._walk(parent, wanted, now)
-        if found and len(found) < len(wanted) and found[-1][1].is_dir and isinstance(self.engine, SupportsResolve):
+        if found and len(found) < len(wanted) and found[-1][1].is_dir and self._walker is not None:
             absent.add((found[-1][0], wanted[len(found)]))
         if not found:
             if not sure:
@@ -131,8 +130,8 @@ class Lookups(Core):
     def _walk(self, parent: int, names: Sequence[bytes], now: float) -> list[tuple[int, Attr]]:
         """Fetch children in turn, as far as the engine goes in one trip; keep them in the cache."""
         epoch = self._cache.epoch
-        if isinstance(self.engine, SupportsResolve):
-            found = self.engine.walk(parent, names)
+        if self._walker is not None:
+            found = self._walker.walk(parent, names)
         else:
             with self.engine.view() as view:
                 edge = view.edge(parent, names[0])
@@ -187,8 +186,8 @@ class Lookups(Core):
     def nodes(self, inos: Sequence[int]) -> list[Attr | None]:
         """Attributes of many nodes as they are now, None for one that is missing; one round trip where that can be."""
         self._check_alive()
-        if isinstance(self.engine, SupportsNodes):
-            found = self.engine.nodes(inos)
+        if self._nodes_at_once is not None:
+            found = self._nodes_at_once.nodes(inos)
         else:
             with self.engine.view() as view:
                 found = [view.node(ino) for ino in inos]

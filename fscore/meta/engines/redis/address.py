@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import enum
 import os
+import socket
+import struct
 import urllib.parse
 from pathlib import Path
 from typing import Any, Final
@@ -30,11 +32,33 @@ Host = tuple[str, int]
 Connection = Any
 """A connection of the redis package, whose methods carry no types."""
 
-_KINDS: Final[dict[str, Any]] = {
-    "redis": redis.Connection,
-    "rediss": redis.SSLConnection,
-    "unix": redis.UnixDomainSocketConnection,
-}
+_TIMEVAL: Final = struct.Struct("@ll")
+
+
+class _Waiting:
+    """A connection whose timeout the kernel keeps: Python's own asks poll(2) before every read and write."""
+
+    _sock: socket.socket
+    socket_timeout: float
+
+    def on_connect(self) -> None:
+        """Greet the server as usual, and wait in the calls themselves from then on."""
+        super().on_connect()  # type: ignore[misc]
+        limit = _TIMEVAL.pack(int(self.socket_timeout), int(self.socket_timeout % 1 * 1_000_000))
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        self._sock.settimeout(None)
+
+
+class _Plain(_Waiting, redis.Connection):  # type: ignore[misc]
+    """Over TCP."""
+
+
+class _Local(_Waiting, redis.UnixDomainSocketConnection):  # type: ignore[misc]
+    """Over a socket of this machine."""
+
+
+_KINDS: Final[dict[str, Any]] = {"redis": _Plain, "rediss": redis.SSLConnection, "unix": _Local}
 
 
 class Form(enum.Enum):
