@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -18,7 +19,7 @@ from fscore.blocks.cache.whole.cache import WholeCache
 from fscore.blocks.store import BlockStore
 from fscore.domain.caller import Caller
 from fscore.domain.connection import parse_connection
-from fscore.domain.errors import FsError, SettingError, StoreError
+from fscore.domain.errors import SettingError
 from fscore.domain.setting import Setting
 from fscore.files.filesystem import Filesystem
 from fscore.meta.engine import MetaEngine
@@ -37,7 +38,8 @@ from fscore.runtime.metrics import Metrics
 from fscore.runtime.retry import Retry
 from fscore.vfs.collector import Collected
 from fscore.vfs.compaction import Thresholds
-from fscore.vfs.vfs import Vfs, VfsOptions
+from fscore.vfs.options import VfsOptions
+from fscore.vfs.vfs import Vfs
 
 VOLUMES_ENV: Final = "FSCORE_VOLUMES"
 CACHE_ENV: Final = "FSCORE_CACHE_DIR"
@@ -56,6 +58,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Whether to register as a client. Without a session a file that is deleted while open here is gone at once."""
     caller: Caller | None = None
     cache_dir: str | None = None
+    """Where blocks are kept on this machine; None: where `FSCORE_CACHE_DIR` says; empty: in memory only."""
     cache_size: int = 100 << 30
     free_space_ratio: float = 0.1
     memory_cache: int = 256 << 20
@@ -165,7 +168,7 @@ class Volume:
 
     def closer(self) -> Callable[[], None]:
         """What `close` does, as a function that does not keep the volume alive (for finalizers)."""
-        return partial(_close_all, (self.vfs.close, self.meta.close, self.blocks.close, self.objects.close))
+        return partial(_close_all, (self.vfs.close, self.meta.close, self.blocks.close, self.blocks.close_stores))
 
     def __enter__(self) -> Self:
         return self
@@ -248,7 +251,7 @@ def _close_all(closes: Sequence[Callable[[], None]]) -> None:
     for close in closes:
         try:
             close()
-        except (FsError, StoreError) as error:
+        except Exception as error:  # noqa: BLE001  the other parts are closed all the same; raised below
             first = first or error
     if first is not None:
         raise first
@@ -285,10 +288,11 @@ def _assemble(url: str, meta: MetaService, override: ObjectStore | None, clock: 
     metrics = Metrics()
     rates = (Limiter(0, clock=clock), Limiter(0, clock=clock))
     meta.follow(partial(_limit, rates, options))
-    objects = stack_store(setting, override, clock, options, metrics, rates=rates)
+    leaving = threading.Event()
+    stacked = partial(stack_store, setting, override, clock, options, metrics, rates=rates, leaving=leaving)
     cache, whole = _caches(setting, options, clock, metrics)
     blocks = BlockStore(
-        objects,
+        stacked(),
         block_size=setting.block_size,
         compression=setting.compression,
         hash_prefix=setting.hash_prefix,
@@ -296,11 +300,8 @@ def _assemble(url: str, meta: MetaService, override: ObjectStore | None, clock: 
         upload_threads=options.upload_threads,
         fetch_threads=options.fetch_threads,
         metrics=metrics,
-        tiers={
-            number: stack_store(setting, override, clock, options, metrics, rates=rates, tier=number)
-            for number in setting.tier_numbers
-            if number
-        },
+        tiers={number: stacked(tier=number) for number in setting.tier_numbers if number},
+        leaving=leaving,
     )
     vfs_options = VfsOptions(
         read_only=options.read_only,
@@ -330,10 +331,12 @@ def stack_store(
     *,
     rates: tuple[Limiter, Limiter] | None = None,
     tier: int = 0,
+    leaving: threading.Event | None = None,
 ) -> ObjectStore:
     """The volume's object store: driver, checksum, limits, retries, meter, seal, and the name before every key.
 
-    What is put gets the storage class of the tier. `rates` limit the bytes up and down, here and in other stacks.
+    What is put gets the storage class of the tier. `rates` limit the bytes up and down, here and in other stacks;
+    once `leaving` is set nothing is tried again.
     """
     storage_class, tag = setting.tier(tier)
     store = override or open_store(
@@ -351,7 +354,7 @@ def stack_store(
         store = Checksummed(store)
     if rates is not None:
         store = Limited(store, upload=rates[0], download=rates[1], clock=clock)
-    store = Metered(Retrying(store, Retry(attempts=options.attempts, clock=clock)), metrics)
+    store = Metered(Retrying(store, Retry(attempts=options.attempts, clock=clock, leaving=leaving)), metrics)
     if setting.encrypt_key:
         from fscore.objects.wrap.encrypt import Encrypted, Sealer
 
@@ -362,7 +365,7 @@ def stack_store(
 def _caches(setting: Setting, options: Options, clock: Clock, metrics: Metrics) -> tuple[BlockCache, WholeCache | None]:
     """The cache of blocks, and the one of whole files where they are wanted: on one disk, of one budget."""
     memory = MemoryCache(options.memory_cache, metrics)
-    directory = options.cache_dir or os.environ.get(CACHE_ENV)
+    directory = os.environ.get(CACHE_ENV) if options.cache_dir is None else options.cache_dir
     if not directory:
         return memory, None
     from fscore.blocks.cache.disk import DiskCache

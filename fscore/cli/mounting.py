@@ -117,7 +117,8 @@ WholeCache: TypeAlias = Annotated[
     str | None,
     _at(
         _CACHE,
-        "Which files are kept whole for the kernel to read by itself: auto (immutable ones), all, off (default: auto).",
+        "Which files are kept whole for the kernel to read by itself: immutable ones, all, off; auto is immutable, and "
+        "off on an encrypted volume (default: auto).",
         "WHICH",
     ),
 ]
@@ -128,7 +129,7 @@ BufferSize: TypeAlias = Annotated[
     int | None, _at(_CACHE, "Written bytes that may wait for their upload (default: 64M).", "SIZE", parser=size)
 ]
 MaxReadahead: TypeAlias = Annotated[
-    int | None, _at(_CACHE, "Read ahead of one open file (default: 32M).", "SIZE", parser=size)
+    int | None, _at(_CACHE, "Read ahead of one open file (default: 64M).", "SIZE", parser=size)
 ]
 Prefetch: TypeAlias = Annotated[int | None, _at(_CACHE, "0 turns read-ahead off.", "N", min=0)]
 
@@ -165,9 +166,11 @@ PrefixInternal: TypeAlias = Annotated[bool, _flag(_FILES, "--prefix-internal", "
 
 Bucket: TypeAlias = Annotated[str | None, _at(_STORE, "Where the objects are, when not where the volume says.", "URL")]
 MaxUploads: TypeAlias = Annotated[int | None, _at(_STORE, "Uploads at a time (default: 8).", "N", min=1)]
-MaxDownloads: TypeAlias = Annotated[int | None, _at(_STORE, "Downloads at a time (default: 8).", "N", min=1)]
-UploadLimit: TypeAlias = Annotated[float | None, _at(_STORE, "Mbps; 0 is no limit.", "MBPS", min=0)]
-DownloadLimit: TypeAlias = Annotated[float | None, _at(_STORE, "Mbps; 0 is no limit.", "MBPS", min=0)]
+MaxDownloads: TypeAlias = Annotated[int | None, _at(_STORE, "Downloads at a time (default: 16).", "N", min=1)]
+UploadLimit: TypeAlias = Annotated[float | None, _at(_STORE, "Mbps (default: 0, what the volume says).", "MBPS", min=0)]
+DownloadLimit: TypeAlias = Annotated[
+    float | None, _at(_STORE, "Mbps (default: 0, what the volume says).", "MBPS", min=0)
+]
 IoRetries: TypeAlias = Annotated[int | None, _at(_STORE, "Tries at one object (default: 14).", "N", min=1)]
 Heartbeat: TypeAlias = Annotated[
     float | None, _at(_STORE, "How often the session is renewed (default: 12s).", "TIME", parser=seconds)
@@ -218,7 +221,7 @@ def plan_of(given: Mapping[str, Any]) -> Plan:
         if given[limit] is not None:
             asked[limit] = int(given[limit] * MEGABIT)
     if given["cache_dir"]:
-        asked["cache_dir"] = None if given["cache_dir"] == MEMORY else cache_place(given["cache_dir"])
+        asked["cache_dir"] = "" if given["cache_dir"] == MEMORY else cache_place(given["cache_dir"])
     if read_only:
         asked["read_only"] = True
     return Plan(

@@ -249,3 +249,14 @@ def test_reading_moves_the_access_time_of_who_asked_for_it(url: str) -> None:
         assert attr.atime_ns > attr.mtime_ns
     with pytest.raises(SettingError, match=r"atime_mode|sometimes"):
         open_volume(url, atime_mode="sometimes")  # type: ignore[arg-type]
+
+
+def test_an_empty_cache_dir_is_none_whatever_the_environment_says(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FSCORE_CACHE_DIR", str(tmp_path / "cache"))
+    for asked, expected in (("", False), (None, True)):
+        with open_volume(url, cache_dir=asked) as volume:
+            volume.files.write_bytes("/f", b"x" * 100)
+            assert volume.files.read_bytes("/f") == b"x" * 100
+        assert (tmp_path / "cache").exists() is expected

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from typer.core import TyperGroup
 
 from fscore.cli import mounting
 from fscore.cli.commands.mount import command
 from fscore.cli.errors import WrongUse
 from fscore.cli.helper import translate
-from fscore.cli.main import mount_options
+from fscore.cli.main import build, mount_options
 from fscore.mount.options import MountOptions
 from fscore.volume import Options
 
@@ -102,6 +104,45 @@ def test_every_option_leads_somewhere() -> None:
     assert set(DEFAULTS) == handled | by_hand
 
 
+def helps() -> dict[str, str]:
+    """What `fscore mount --help` says of each option that is shown, by the argument's name."""
+    group = typer.main.get_command(build(["mount"]))
+    assert isinstance(group, TyperGroup)
+    shown = [one for one in group.commands["mount"].params if not getattr(one, "hidden", False)]
+    return {str(one.name): str(getattr(one, "help", "")) for one in shown}
+
+
+def test_the_help_states_the_defaults_that_hold() -> None:
+    """Parsed as if somebody had typed them, the stated defaults are those of a mount that is told nothing."""
+    real = {option: getattr(Options(whole="auto"), name) for option, name in mounting._VOLUME_OPTIONS.items()}
+    real |= {option: getattr(MountOptions(), name) for option, name in mounting._MOUNT_OPTIONS.items()}
+    real |= {option: getattr(Options(), option) / mounting.MEGABIT for option in ("upload_limit", "download_limit")}
+    texts = helps()
+    silent = []
+    for option, value in real.items():
+        stated = re.search(r"\(default: ([^,;)]+)", texts[option])
+        if stated is None:
+            silent.append(option)
+        elif isinstance(value, str):
+            assert stated[1] == value, option
+        elif option in {"cache_size", "memory_cache", "buffer_size", "max_readahead"}:
+            assert mounting.size(stated[1]) == value, option
+        else:
+            assert mounting.seconds(stated[1]) == value, option
+    assert sorted(silent) == ["bucket", "enable_xattr", "subdir"], "what is empty or off needs no word"
+
+
+def test_the_help_states_where_cache_and_log_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "/home/ann")
+    for uid in (0, 1000):
+        monkeypatch.setattr(os, "geteuid", lambda uid=uid: uid)
+        for option, place in (("cache_dir", mounting.default_cache()), ("log", mounting.default_log())):
+            stated = re.search(r"\(default: (\S+) as root, else (\S+)\)", helps()[option])
+            assert stated is not None, option
+            assert stated[1 if uid == 0 else 2].replace("~", "/home/ann") == str(place)
+
+
 def test_words_of_o() -> None:
     options, read_only = mounting.mount_options(given(fuse=["ro,nosuid", "fsname=x,allow_other"], allow_other=None))
     assert read_only
@@ -120,7 +161,7 @@ def test_what_cannot_be() -> None:
 
 def test_options_of_juicefs_that_do_no_harm() -> None:
     assert mounting.ignored(given(backup_meta="0", no_usage_report=True)) == ["--backup-meta", "--no-usage-report"]
-    assert mounting.plan_of(given(cache_dir="memory")).asked == {"cache_dir": None}
+    assert mounting.plan_of(given(cache_dir="memory")).asked == {"cache_dir": ""}
 
 
 def test_the_helper_sorts_the_words_of_fstab() -> None:
