@@ -132,15 +132,15 @@ def test_the_help_states_the_defaults_that_hold() -> None:
     assert sorted(silent) == ["bucket", "enable_xattr", "subdir"], "what is empty or off needs no word"
 
 
-def test_the_help_states_where_cache_and_log_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_help_states_where_cache_and_log_lie(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setenv("HOME", "/home/ann")
+    monkeypatch.setenv("HOME", str(tmp_path))
     for uid in (0, 1000):
         monkeypatch.setattr(os, "geteuid", lambda uid=uid: uid)
         for option, place in (("cache_dir", mounting.default_cache()), ("log", mounting.default_log())):
             stated = re.search(r"\(default: (\S+) as root, else (\S+)\)", helps()[option])
             assert stated is not None, option
-            assert stated[1 if uid == 0 else 2].replace("~", "/home/ann") == str(place)
+            assert stated[1 if uid == 0 else 2].replace("~", str(tmp_path)) == str(place)
 
 
 def test_words_of_o() -> None:
