@@ -8,13 +8,13 @@ safe to repeat is repeated on a new connection when the old one dies, and when a
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
+from hiredis import pack_command
 from redis import exceptions
 
 from fscore.domain.errors import CorruptError, SettingError, StoreError, TransientError, UnavailableError
@@ -200,7 +200,7 @@ class Link:
     def _exchange(self, generation: int, connection: Connection, commands: Sequence[Command]) -> list[Answer]:
         """Send, and read an answer to each; errors that Redis answers are among them."""
         try:
-            packed = b"".join(itertools.chain.from_iterable(connection.pack_command(*command) for command in commands))
+            packed = b"".join([pack_command(tuple(command)) for command in commands])  # type: ignore[arg-type]
             connection.send_packed_command((packed,), check_health=False)
             self.trips += 1
             return [_answer(connection) for _ in commands]
