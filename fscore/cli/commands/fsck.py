@@ -23,6 +23,9 @@ def command(
     """Check that every record and every block is where it must be.
 
     Changes nothing. Problems are what readers would miss (exit code 1). Leaks take space and harm nobody.
+
+    Run it while nobody writes: records are not all read at one moment. What it finds it looks at a second time, and
+    leaves out what is gone by then; what is changing is a note.
     """
     from fscore.admin.fsck import fsck
     from fscore.volume import open_volume

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import msgspec
@@ -210,3 +211,35 @@ def test_compressed_volumes_are_checked_too(make_volume: MakeVolume) -> None:
     assert report.counts["object_bytes"] < report.counts["slice_bytes"]
     volume.objects.delete(volume.files.info("/f").chunks[0].objects[1].key)
     assert kinds(fsck(volume)) == {"missing_block"}
+
+
+@pytest.fixture
+def busy(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> Volume:
+    """Somebody makes a directory with a file whenever nodes have been read and entries have not."""
+    scan = volume.meta.engine.scan_edges
+    numbers = itertools.count()
+
+    def scan_edges() -> Iterator[tuple[int, bytes, Edge]]:
+        number = next(numbers)
+        volume.files.mkdir(f"/d/new{number}")
+        volume.files.write_bytes(f"/d/new{number}/file", b"x" * 5000)
+        return scan()
+
+    monkeypatch.setattr(volume.meta.engine, "scan_edges", scan_edges)
+    return volume
+
+
+def test_who_writes_meanwhile_is_no_problem(busy: Volume) -> None:
+    report = fsck(busy)
+    assert report.problems == []
+    told = {one.kind for one in [*report.notes, *report.leaks]}
+    assert "usage" in told, "totals that nobody could compare are told"
+
+
+def test_damage_is_found_while_others_write(busy: Volume) -> None:
+    (key,) = [found.key for found in busy.objects.scan("chunks/") if found.key.endswith("_3_65536")]
+    busy.objects.delete(key)
+    edit(busy, lambda txn: txn.put_edge(1, b"gone", Edge(Kind.FILE, 4711)))
+    report = fsck(busy)
+    assert kinds(report) == {"missing_block", "dangling_entry"}
+    assert {problem.where for problem in report.problems} == {key, "b'gone' in inode 1"}
