@@ -35,30 +35,23 @@ Connection = Any
 _TIMEVAL: Final = struct.Struct("@ll")
 
 
-class _Waiting:
-    """A connection whose timeout the kernel keeps: Python's own asks poll(2) before every read and write."""
-
-    _sock: socket.socket
-    socket_timeout: float
-
-    def on_connect(self) -> None:
-        """Greet the server as usual, and wait in the calls themselves from then on."""
-        super().on_connect()  # type: ignore[misc]
-        limit = _TIMEVAL.pack(int(self.socket_timeout), int(self.socket_timeout % 1 * 1_000_000))
-        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-        self._sock.settimeout(None)
+def _wait_in_calls(connection: Connection) -> None:
+    """Greet the server as usual, and have the kernel keep the timeout from then on: Python's own would ask poll(2)
+    before every read and write.
+    """
+    connection.on_connect()
+    limit = _TIMEVAL.pack(int(connection.socket_timeout), int(connection.socket_timeout % 1 * 1_000_000))
+    sock: socket.socket = connection._sock  # noqa: SLF001 - the only way to a socket that it has just opened
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+    sock.settimeout(None)
 
 
-class _Plain(_Waiting, redis.Connection):  # type: ignore[misc]
-    """Over TCP."""
-
-
-class _Local(_Waiting, redis.UnixDomainSocketConnection):  # type: ignore[misc]
-    """Over a socket of this machine."""
-
-
-_KINDS: Final[dict[str, Any]] = {"redis": _Plain, "rediss": redis.SSLConnection, "unix": _Local}
+_KINDS: Final[dict[str, Any]] = {
+    "redis": redis.Connection,
+    "rediss": redis.SSLConnection,
+    "unix": redis.UnixDomainSocketConnection,
+}
 
 
 class Form(enum.Enum):
@@ -133,6 +126,8 @@ class Address:
         if self.scheme != "unix":
             where = host or self.hosts[0]
             kwargs |= {"host": where[0], "port": where[1]}
+        if self.scheme != "rediss":  # whose library has buffers between the kernel and Python
+            kwargs["redis_connect_func"] = _wait_in_calls
         return _KINDS[self.scheme](**kwargs)
 
     def sentinel(self, host: Host) -> Connection:
