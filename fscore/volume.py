@@ -188,7 +188,8 @@ def open_volume(
 ) -> Volume:
     """Open the volume behind a META-URL, or the one that `volumes.toml` calls `target`.
 
-    `object_store` stands in for the store that the setting names, `meta_engine` for the engine of the URL. Raises
+    What `volumes.toml` calls read-only is never opened to be written. `object_store` stands in for the store that the
+    setting names, `meta_engine` for the engine of the URL. Raises
     SettingError, in one line, for what cannot be a volume or must not be opened by this client, UnavailableError when
     a server does not answer.
     """
@@ -197,6 +198,8 @@ def open_volume(
         chosen = msgspec.convert(msgspec.structs.asdict(options or Options()) | listed | dict(changes), Options)
     except msgspec.ValidationError as error:
         raise SettingError(f"an option of {target!r}: {error}") from error
+    if listed.get("read_only"):
+        chosen = msgspec.structs.replace(chosen, read_only=True)
     clock = clock or SystemClock()
     engine = meta_engine or open_engine(url)
     try:

@@ -65,9 +65,12 @@ class BlockStore:
         prefetch_blocks: int = 16,
         metrics: Metrics | None = None,
         tiers: Mapping[int, ObjectStore] | None = None,
+        leaving: threading.Event | None = None,
     ) -> None:
+        """`leaving` is set by `hurry`, for whoever tries the stores' calls again."""
         self.objects = objects
         self._tiers = tiers or {}
+        self._leaving = leaving or threading.Event()
         self.block_size = block_size
         self.cache = cache or NoCache()
         self.metrics = metrics or Metrics()
@@ -238,8 +241,23 @@ class BlockStore:
         for key in self._blocks_of(extents):
             self.cache.drop(key)
 
+    def hurry(self) -> None:
+        """Whoever uses this is about to go, and has nothing to lose any more: no call is tried again from now on."""
+        self._leaving.set()
+
+    def close_stores(self) -> None:
+        """Close the object stores, those of storage tiers too; the first error is raised after all were tried."""
+        first: Exception | None = None
+        for store in (self.objects, *self._tiers.values()):
+            try:
+                store.close()
+            except Exception as error:  # noqa: BLE001  raised below
+                first = first or error
+        if first is not None:
+            raise first
+
     def close(self) -> None:
-        """Wait for what runs, join the threads, close the cache. The object store stays open."""
+        """Wait for what runs, join the threads, close the cache. The object stores stay open."""
         self._ahead.close()
         self._fetches.close()
         self._uploads.close()

@@ -8,6 +8,7 @@ least (`rides_s`), so a store that answers 503 for a minute is ridden through.
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable
 from typing import Final, TypeVar
 
@@ -23,6 +24,9 @@ CAP_S: Final = 15.0
 LONGEST_ASKED_S: Final = 120.0
 """A server that asks for more than this is taken at this."""
 
+_STEP_S: Final = 0.25
+"""How soon somebody who waits for the next try learns that there will be none."""
+
 logger = log.get(__name__)
 
 
@@ -36,12 +40,15 @@ class Retry:
         cap_s: float = CAP_S,
         clock: Clock | None = None,
         rng: random.Random | None = None,
+        leaving: threading.Event | None = None,
     ) -> None:
+        """From when `leaving` is set nothing is tried again."""
         self.attempts = attempts
         self._base_s = base_s
         self._cap_s = cap_s
         self._clock = clock or SystemClock()
         self._rng = rng or random.Random()  # noqa: S311  spreads waits, guards nothing
+        self._leaving = leaving
 
     def delay_s(self, tries: int) -> float:
         """The longest wait after `tries` failed tries when the server asks for nothing."""
@@ -59,10 +66,21 @@ class Retry:
                 return fn()
             except TransientError as error:
                 tries += 1
-                if tries >= self.attempts:
+                if tries >= self.attempts or self._leaves():
                     raise UnavailableError(f"{what} failed {tries} times, last: {error}") from error
                 wait = self.delay_s(tries) * self._rng.uniform(0.75, 1.0)
                 if error.retry_after is not None:
                     wait = max(wait, min(error.retry_after, LONGEST_ASKED_S))
                 logger.info("%s: %s; try %d of %d in %.1f s", what, error, tries + 1, self.attempts, wait)
-                self._clock.sleep(wait)
+                self._sleep(wait)
+
+    def _leaves(self) -> bool:
+        return self._leaving is not None and self._leaving.is_set()
+
+    def _sleep(self, seconds: float) -> None:
+        if self._leaving is None:
+            self._clock.sleep(seconds)
+            return
+        while seconds > 0 and not self._leaves():
+            self._clock.sleep(min(seconds, _STEP_S))
+            seconds -= _STEP_S

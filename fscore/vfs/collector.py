@@ -39,6 +39,7 @@ class Collector:
         self._clock = clock
         self._lock = threading.Lock()
         self._stopped = threading.Event()
+        self._failures = 0
 
     def stop(self) -> None:
         """The client goes: a round that is under way ends with what has begun, another does nothing. Does not wait.
@@ -61,11 +62,15 @@ class Collector:
             return self._delete_dead(self._stopped.is_set)
 
     def finish(self, seconds: float) -> Collected:
-        """For a client that goes: what it deleted itself leaves the store, as far as that is done in this time."""
+        """For a client that goes: what it deleted itself leaves the store, as far as that is done in this time.
+
+        A store that fails is left alone.
+        """
         until = self._clock.monotonic() + seconds
+        before = self._failures
         with self._lock:
             self._meta.purge_deleted()
-            return self._delete_dead(lambda: self._clock.monotonic() > until)
+            return self._delete_dead(lambda: self._clock.monotonic() > until or self._failures > before)
 
     def _purge(self, *, gated: bool) -> None:
         now_ns = self._clock.now_ns()
@@ -92,6 +97,7 @@ class Collector:
         try:
             self._blocks.delete(*item)
         except (FsError, StoreError) as error:
+            self._failures += 1
             _log.warning("slice %d is dead and its objects could not be deleted, they stay queued: %s", item[0], error)
             return False
         return True

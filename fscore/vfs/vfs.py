@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Final, TypeVar
 
@@ -21,47 +20,21 @@ from fscore.meta.service import MetaService
 from fscore.runtime.buffer import Buffer
 from fscore.runtime.clock import Clock
 from fscore.runtime.progress import NoProgress, Progress
-from fscore.runtime.threads import Pool, Ticker
+from fscore.runtime.threads import Pool
 from fscore.vfs import space
+from fscore.vfs.background import Background
 from fscore.vfs.budget import Budget
-from fscore.vfs.collector import Collected, Collector
-from fscore.vfs.compaction import Compactor, Thresholds
+from fscore.vfs.collector import Collected
 from fscore.vfs.compose import Composed, Composer, InodePiece, SharedPiece
 from fscore.vfs.handles import ACCESS, Handle, Handles, OpenFile
+from fscore.vfs.options import VfsOptions
 from fscore.vfs.readahead import ReadAhead
-from fscore.vfs.reader import ATTR_TTL, FileReader
+from fscore.vfs.reader import FileReader
 from fscore.vfs.warm import warm
-from fscore.vfs.whole import Policy, WholeFiles
+from fscore.vfs.whole import WholeFiles
 from fscore.vfs.writer import FileWriter
 
 T = TypeVar("T")
-
-SYNC_S: Final = 5.0
-"""How often blocks that a `file` store holds back are made durable: as often as ext4 commits by itself."""
-
-FINISH_S: Final = 10.0
-"""How long a client that goes spends on deleting the objects of files that it removed."""
-
-
-class VfsOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What one process asks of its open files. Sizes are bytes, times seconds."""
-
-    read_only: bool = False
-    buffer_size: int = 64 << 20
-    read_ahead: int = 32 << 20
-    read_threads: int = 8
-    attr_ttl_s: float = ATTR_TTL
-    flush_after_s: float = 5.0
-    collect_every_s: float = 10.0
-    patience_s: tuple[float, ...] = (0.0, 0.1, 0.3, 0.6, 1.0, 2.0)
-    """Waits before each further try at a block that is not there."""
-    background: bool = True
-    """Whether idle files are flushed, chunks compacted and dead slices deleted by threads of their own."""
-    compact: Thresholds = Thresholds()
-    whole: Policy = "off"
-    """Which files are kept whole in the local cache, when there is one that can."""
-    scrub_every_s: float = 1800.0
-    """One of them is read against its sums so often."""
 
 
 class Vfs:
@@ -83,17 +56,9 @@ class Vfs:
         self._budget = Budget(options.buffer_size)
         self._pool = Pool("vfs", options.read_threads)
         self.wholes: Final = WholeFiles(meta, blocks, whole, options.whole, self._pool)
-        self._collector = Collector(meta, blocks, self._pool, clock)
-        background = options.background and not options.read_only
-        self._compactor = Compactor(meta, blocks, options.compact, self._recut, background=background)
-        self._tickers: list[Ticker] = []
-        self._collecting: list[Ticker] = []
-        if options.background and whole is not None:
-            self._tickers.append(Ticker("scrub", options.scrub_every_s, self.wholes.scrub_next))
-        if background:
-            self._tickers.append(Ticker("flush", 1.0, lambda: self.flush_idle(options.flush_after_s)))
-            self._tickers.append(Ticker("sync", SYNC_S, self.blocks.sync))
-            self._collecting.append(Ticker("collect", options.collect_every_s, self._collector.collect))
+        self._behind = Background(meta, blocks, self._pool, clock, options, self._recut)
+        self._compactor: Final = self._behind.compactor
+        self._behind.start(self.flush_idle, None if whole is None else self.wholes.scrub_next)
 
     def open(self, who: Caller, ino: int, flags: int) -> int:
         """Open an inode with the flags of open(2); O_TRUNC, O_APPEND and the access mode are heeded."""
@@ -349,33 +314,23 @@ class Vfs:
 
     def collect(self) -> Collected:
         """One round of the deletion pipeline, now."""
-        return self._collector.collect()
+        return self._behind.collector.collect()
 
     def collect_all(self) -> Collected:
         """As collect, and what the whole volume's hourly jobs would do, too."""
-        return self._collector.collect_all()
+        return self._behind.collector.collect_all()
 
     def close(self) -> None:
         """Commit, close every handle, delete what was removed, join the threads. Raises the first error at the end."""
-        self._collector.stop()
-        for ticker in self._tickers:
-            ticker.stop()
+        self._behind.leave()
         first: Exception | None = None
-        for fh in self._handles.numbers():
+        steps: list[Callable[[], None]] = [partial(self.release, fh) for fh in self._handles.numbers()]
+        for step in (*steps, self.blocks.sync):
             try:
-                self.release(fh)
-            except (FsError, StoreError) as error:
+                step()
+            except Exception as error:  # noqa: BLE001  everything else ends all the same; raised below
                 first = first or error
-        self._compactor.close()
-        try:
-            self.blocks.sync()
-        except (FsError, StoreError) as error:
-            first = first or error
-        for ticker in self._collecting:  # its last deletions take long where the store does: what is written goes first
-            ticker.stop()
-        if not self._options.read_only:
-            with suppress(FsError, StoreError):  # what is left is any other client's to delete
-                self._collector.finish(FINISH_S)
+        self._behind.end()
         self._pool.close()
         self.wholes.close()
         if first is not None:

@@ -13,7 +13,8 @@ from fscore.domain.caller import Caller
 from fscore.domain.errors import BadHandle
 from fscore.domain.slices import hole
 from fscore.runtime.clock import FakeClock
-from fscore.vfs.vfs import Vfs, VfsOptions
+from fscore.vfs.options import VfsOptions
+from fscore.vfs.vfs import Vfs
 from fscore.volume import Volume
 from tests.kit.volumes import MakeVolume, assert_sound
 
