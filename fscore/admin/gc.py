@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from fscore.domain.errors import NotFound
+from fscore.domain.errors import NotFound, ReadOnly
 from fscore.domain.geometry import block_length
 from fscore.domain.ids import ROOT, TRASH
 from fscore.domain.keys import parse_block_key
@@ -70,6 +70,8 @@ def gc(
     progress: Progress | None = None,
 ) -> GcReport:
     """Look for what nobody needs; remove it with `delete`. Others may use the volume meanwhile."""
+    if delete and volume.options.read_only:
+        raise ReadOnly("this client has opened the volume read-only")
     if not volume.options.read_only:
         volume.sync()
     return _Run(volume, clock or SystemClock(), threads, delete=delete).run(progress or NoProgress())

@@ -19,11 +19,12 @@ ROOT_USER: Final = Caller.root()
 @contextmanager
 def metadata(target: str, *, read_only: bool = False, setting_only: bool = False) -> Iterator[MetaService]:
     """The metadata behind a META-URL or a name from volumes.toml, closed at the end."""
-    engine = open_engine(locate(target)[0])
+    url, listed = locate(target)
+    engine = open_engine(url)
     try:
         meta = MetaService.open(
             engine,
-            read_only=read_only,
+            read_only=read_only or bool(listed.get("read_only")),
             session=False,
             background=False,
             metadata_only=True,

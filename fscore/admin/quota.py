@@ -125,7 +125,7 @@ def _key(meta: MetaService, whose: Subject) -> QuotaKey:
     except NotFound:
         number = whose.path.removeprefix("/").removeprefix("inode:")
         if not number.isdecimal() or "inode:" not in whose.path:
-            raise
+            raise NotFound(path=f"/{whose.path.strip('/')}") from None
         ino = Ino(int(number))  # what `list` shows of a directory that is gone
     return QuotaKey(whose.kind, ino)
 

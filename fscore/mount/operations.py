@@ -7,7 +7,7 @@ answers None when it would have to. A transport that has one thread calls that f
 from __future__ import annotations
 
 from fscore.domain.caller import Caller
-from fscore.domain.errors import NotADir
+from fscore.domain.errors import FsError, NotADir
 from fscore.meta.service import MetaService
 from fscore.mount.operations_dirs import DirOperations
 from fscore.mount.options import MountOptions
@@ -39,7 +39,10 @@ def root_of(meta: MetaService, options: MountOptions) -> int:
     path = options.subdir.strip("/").encode("utf-8", "surrogateescape")
     if not path:
         return 1
-    ino, attr = meta.resolve(Caller.root(), path)
+    try:
+        ino, attr = meta.resolve(Caller.root(), path)
+    except FsError as error:
+        raise type(error)("no root for the mount", b"/" + path) from error
     if not attr.is_dir:
-        raise NotADir("the mount's root", path)
+        raise NotADir("no root for the mount", b"/" + path)
     return ino

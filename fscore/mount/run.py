@@ -169,10 +169,10 @@ def ready(mountpoint: Path) -> Path:
             raise OSError(errno.ENOTCONN, f"a mount whose process is gone lies here: umount -l {path}", str(path))
         logger.warning("%s was mounted at %s by a process that is gone: that mount is taken away", dead.source, path)
         unmount(dead.target, lazy=True)
-    path.mkdir(parents=True, exist_ok=True)
     path = path.resolve()
-    if not path.is_dir():
+    if path.exists() and not path.is_dir():
         raise NotADir(path=str(path))
+    path.mkdir(parents=True, exist_ok=True)
     there = mount_at(path)
     if there is not None and there.fstype == FSTYPE:
         raise OSError(errno.EBUSY, f"{there.source} is mounted here already: fscore umount {path}", str(path))
