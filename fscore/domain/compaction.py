@@ -3,6 +3,8 @@
 Rule 1  the oldest records, at most `MOST`; leading ones that are big, whole and alone in their place stay as they are.
 Rule 2  holes at both ends are dropped, for nothing lies below; inner ones become zeros, save one that is wide.
 Rule 3  what would not make the list shorter is left alone.
+Rule 4  while a chunk is being written it pays to rewrite it only after enough new bytes: small random writes over a
+        whole chunk would else copy 64 MiB for every few hundred KiB.
 """
 
 from __future__ import annotations
@@ -24,6 +26,10 @@ WIDE: Final = 1 << 20
 """An inner hole at least this long is not written; one at most, so that no client sees five pieces again."""
 
 
+PAYS: Final = 8
+"""A compaction may write so many times the bytes that came since the longest record, which is the last compaction's."""
+
+
 class Plan(NamedTuple):
     """Replace `replaced`, which follow `kept` at a list's head, by one new slice: `pieces`, laid as `spans` say."""
 
@@ -37,6 +43,12 @@ class Plan(NamedTuple):
     def size(self) -> int:
         """Bytes of the new slice; 0 when only a hole is left."""
         return sum(piece.length for piece in self.pieces)
+
+    @property
+    def pays(self) -> bool:
+        """Whether what is written is in proportion to what is new."""
+        lengths = [record.length for record in self.replaced if record.id]
+        return self.size <= PAYS * (sum(lengths) - max(lengths, default=0))
 
     @property
     def snapshot(self) -> tuple[SliceRecord, ...]:

@@ -42,7 +42,7 @@ class Background:
         self._options = options
         self._writes = options.background and not options.read_only
         self.collector: Final = Collector(meta, blocks, pool, clock)
-        self.compactor: Final = Compactor(meta, blocks, options.compact, recut, background=self._writes)
+        self.compactor: Final = Compactor(meta, blocks, clock, options.compact, recut, background=self._writes)
         self._tickers: list[Ticker] = []
         self._collecting: list[Ticker] = []
 

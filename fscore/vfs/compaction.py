@@ -3,6 +3,7 @@
 Rule 1  a reader that meets a list or a view of five or more, and a writer whose appends make a list long, ask for it
         and go on; at most a few chunks wait, the rest is asked for again. A writer of many records at once asks later,
         for it would only be asked again. A list near what the smallest engine can hold makes its writer wait.
+        A chunk that is being written waits until its compaction pays, or its list is two thirds of that long.
 Rule 2  files with the immutable flag, and files that this process composed, are left alone: a compaction would copy
         what they share. What a caller asks for by name is done, save for immutable files.
 Rule 3  blocks first, the records after, and those only if the head of the list is what was compacted. Else the new
@@ -16,7 +17,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -28,6 +29,7 @@ from fscore.domain.geometry import by_block
 from fscore.domain.slices import SliceRecord
 from fscore.meta.service import MetaService
 from fscore.runtime import log
+from fscore.runtime.clock import Clock
 from fscore.runtime.threads import Pool
 
 WAITING: Final = 10
@@ -35,6 +37,9 @@ WAITING: Final = 10
 
 REMEMBERED: Final = 4096
 """Chunks whose list's length is remembered, and files that are left alone."""
+
+CALM_S: Final = 30.0
+"""A chunk that was neither written nor compacted here for so long is compacted for its readers, what it may cost."""
 
 Chunk = tuple[int, int]
 """(inode, chunk index)."""
@@ -50,6 +55,14 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
     force: int = 2500
 
 
+class _Known(NamedTuple):
+    """Of a chunk's list: how long it is, how long it may get, and when this process touched it."""
+
+    length: int
+    due: int
+    at: float
+
+
 class Compactor:
     """Compacts chunks of one volume. Thread-safe; `changed` learns of each chunk whose records were replaced."""
 
@@ -57,6 +70,7 @@ class Compactor:
         self,
         meta: MetaService,
         blocks: BlockStore,
+        clock: Clock,
         thresholds: Thresholds,
         changed: Callable[[int], None],
         *,
@@ -64,13 +78,15 @@ class Compactor:
     ) -> None:
         self._meta = meta
         self._blocks = blocks
+        self._clock = clock
         self._thresholds = thresholds
         self._changed = changed
         self._pool = Pool("compact", 2) if background else None
         self._turn = threading.Condition()
         self._waiting: set[Chunk] = set()
         self._busy: set[Chunk] = set()
-        self._lengths: OrderedDict[Chunk, tuple[int, int]] = OrderedDict()
+        self._lengths: OrderedDict[Chunk, _Known] = OrderedDict()
+        self._costly: dict[Chunk, int] = {}
         self._barren: OrderedDict[Chunk, int] = OrderedDict()
         self._spared: OrderedDict[int, None] = OrderedDict()
 
@@ -84,6 +100,8 @@ class Compactor:
     def seen(self, ino: int, index: int, records: int, pieces: int) -> None:
         """A reader met so many records, which show as so many pieces."""
         if 0 < self._thresholds.read <= max(records, pieces) and self._barren.get((ino, index)) != records:
+            if records < self._costly.get((ino, index), 0) and self._recent((ino, index)):
+                return
             self._ask((ino, index), self._thresholds.read)
 
     def wrote(self, ino: int, index: int, count: int, *, fresh: bool) -> None:
@@ -91,12 +109,10 @@ class Compactor:
         limits = self._thresholds
         key = (ino, index)
         with self._turn:
-            length, due = self._lengths.pop(key, (0 if fresh else limits.write, limits.write))
+            length, due, _ = self._lengths.pop(key, (0 if fresh else limits.write, limits.write, 0.0))
             length += count
-            self._lengths[key] = (length, due)
-            if len(self._lengths) > REMEMBERED:
-                self._lengths.popitem(last=False)
-        if limits.write and length >= (due if count < limits.write else max(due, 2 * limits.force // 3)):
+            self._remember(key, length, due)
+        if limits.write and length >= (due if count < limits.write else max(due, self._longest)):
             self._ask(key, limits.write)
 
     def make_room(self, ino: int, index: int, count: int) -> None:
@@ -109,7 +125,7 @@ class Compactor:
         length = limits.force if known is None else known[0]
         if limits.force and length + count > limits.force:
             self._begin((ino, index))
-            self._run((ino, index), limits.write)
+            self._run((ino, index), limits.write, forced=True)
 
     def compact(self, ino: int, index: int) -> int:
         """Compact a chunk now, as far as it goes; returns the bytes written. Immutable files are left alone."""
@@ -159,10 +175,13 @@ class Compactor:
         self._begin(key)
         self._run(key, least)
 
-    def _run(self, key: Chunk, least: int) -> None:
+    def _run(self, key: Chunk, least: int, *, forced: bool = False) -> None:
         """Compact a chunk once if its list is as long as was said; errors are for the next one who asks."""
         try:
             records = self._meta.records(*key)
+            if not forced and self._costs(key, records, least):
+                self._wait(key, len(records))
+                return
             if self._wanted(key[0], records, least) and self._once(*key, records) is not None:
                 records = self._meta.records(*key)
             else:
@@ -183,12 +202,39 @@ class Compactor:
             return False
         return not self._meta.getattr(ino).immutable
 
+    def _costs(self, key: Chunk, records: list[SliceRecord], least: int) -> bool:
+        """Whether to wait for more: for a writer always, for a reader while the chunk is being written."""
+        if len(records) >= self._longest or (least == self._thresholds.read and not self._recent(key)):
+            return False
+        found = plan(records, whole=self._meta.setting.change_log)
+        return found is not None and not found.pays
+
+    def _wait(self, key: Chunk, length: int) -> None:
+        """Not before the list is half as long again."""
+        due = max(self._thresholds.write, min(length + length // 2, self._longest))
+        with self._turn:
+            self._remember(key, length, due)
+            self._costly[key] = due
+
+    def _recent(self, key: Chunk) -> bool:
+        known = self._lengths.get(key)
+        return known is not None and self._clock.monotonic() < known.at + CALM_S
+
+    @property
+    def _longest(self) -> int:
+        """From how many records on it does not matter what a compaction costs."""
+        return 2 * (self._thresholds.force or Thresholds().force) // 3
+
     def _learn(self, key: Chunk, length: int) -> None:
         write = self._thresholds.write
         with self._turn:
-            self._lengths[key] = (length, max(write, length + write // 2))
-            if len(self._lengths) > REMEMBERED:
-                self._lengths.popitem(last=False)
+            self._remember(key, length, max(write, length + write // 2))
+            self._costly.pop(key, None)
+
+    def _remember(self, key: Chunk, length: int, due: int) -> None:
+        self._lengths[key] = _Known(length, due, self._clock.monotonic())
+        if len(self._lengths) > REMEMBERED:
+            self._costly.pop(self._lengths.popitem(last=False)[0], None)
 
     def _leave(self, key: Chunk, length: int) -> None:
         """Nothing is to be gained: readers need not ask again until the list is another one."""
