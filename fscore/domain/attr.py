@@ -20,7 +20,7 @@ class Kind(enum.IntEnum):
     SOCKET = 7
 
 
-class Flag(enum.IntFlag):
+class Flag(enum.IntEnum):
     """Bits of `Attr.flags` (volume-format.md 2.17)."""
 
     IMMUTABLE = 1
