@@ -72,7 +72,7 @@ services: | $(VENV)/.installed-dev ## the servers that tests start by themselves
 	@.ci/services
 
 lock: ## pin again after a change of pyproject.toml
-	$(BIN)/uv pip compile -q --generate-hashes --no-annotate --no-header --python-version 3.11 pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile -q --generate-hashes --no-annotate --no-header --python-version 3.11 pyproject.toml --extra postgres --extra mysql -o requirements.lock
 	$(BIN)/uv pip compile -q --generate-hashes --no-annotate --no-header --python-version 3.11 pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
 	printf '%s\n' 'pyfuse3>=3.5' 'setuptools>=78.1.1' 'setuptools-scm>=8' cython | $(BIN)/uv pip compile -q --generate-hashes --no-annotate --no-header --python-version 3.11 - -c requirements-dev.lock -o requirements-mount.lock
 

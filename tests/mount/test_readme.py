@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml  # type: ignore[import-untyped]
 
 from fscore.cli.main import mount_options
 from tests.kit.mounts import need_fuse
@@ -55,17 +54,3 @@ def test_the_options_it_names_are_there() -> None:
     assert fstab is not None
     options = [word.partition("=")[0] for word in fstab[1].split(",") if "=" in word]
     assert set(options) <= set(mount_options())
-
-
-def test_the_pod_mounts_with_options_that_are_there() -> None:
-    pod = yaml.safe_load((ROOT / "docker" / "inference.yaml").read_text())
-    sidecar = pod["spec"]["initContainers"][0]
-    command = sidecar["command"]
-    assert command[:2] == ["fscore", "mount"]
-    known = mount_options()
-    flags = [word.removeprefix("--") for word in command if word.startswith("--")]
-    assert set(flags) <= set(known)
-    assert "read-only" in flags
-    for word, after in zip(command, [*command[1:], "--end"], strict=True):
-        if word.startswith("--"):
-            assert known[word.removeprefix("--")] == (not after.startswith("--")), f"{word} {after}"
