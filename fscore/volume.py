@@ -62,7 +62,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     cache_size: int = 100 << 30
     free_space_ratio: float = 0.1
     memory_cache: int = 256 << 20
-    buffer_size: int = 64 << 20
+    buffer_size: int = 300 << 20
+    """What was written and is not stored yet, in writers and on its way up together. Beyond that writers wait."""
     read_ahead: int = 64 << 20
     upload_threads: int = 8
     fetch_threads: int = 16
@@ -302,13 +303,13 @@ def _assemble(url: str, meta: MetaService, override: ObjectStore | None, clock: 
         cache=cache,
         upload_threads=options.upload_threads,
         fetch_threads=options.fetch_threads,
+        buffer_bytes=options.buffer_size,
         metrics=metrics,
         tiers={number: stacked(tier=number) for number in setting.tier_numbers if number},
         leaving=leaving,
     )
     vfs_options = VfsOptions(
         read_only=options.read_only,
-        buffer_size=options.buffer_size,
         read_ahead=options.read_ahead,
         patience_s=options.patience_s,
         attr_ttl_s=options.cache_s,

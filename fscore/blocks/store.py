@@ -12,9 +12,10 @@ from typing import Final
 
 import msgspec
 
+from fscore.blocks.budget import Budget
 from fscore.blocks.cache.api import BlockCache, NoCache
 from fscore.blocks.codec import Plain, codec_for
-from fscore.blocks.upload import Budget, SliceWriter
+from fscore.blocks.upload import SliceWriter
 from fscore.domain.errors import CorruptError, FsError, NotFound, SettingError, StoreError
 from fscore.domain.geometry import block_length, by_block
 from fscore.domain.keys import block_key, slice_keys
@@ -67,7 +68,10 @@ class BlockStore:
         tiers: Mapping[int, ObjectStore] | None = None,
         leaving: threading.Event | None = None,
     ) -> None:
-        """`leaving` is set by `hurry`, for whoever tries the stores' calls again."""
+        """`buffer_bytes` bounds what was written and is not stored, wherever it is held.
+
+        `leaving` is set by `hurry`, for whoever tries the stores' calls again.
+        """
         self.objects = objects
         self._tiers = tiers or {}
         self._leaving = leaving or threading.Event()
@@ -86,7 +90,7 @@ class BlockStore:
         self._ahead_now: set[str] = set()
         self._ahead_lock = threading.Lock()
         self._flights: SingleFlight[bytes] = SingleFlight()
-        self._budget = Budget(buffer_bytes, block_size)
+        self.budget: Final = Budget(buffer_bytes, block_size)
         self._trails: OrderedDict[str, tuple[int, int]] = OrderedDict()
         self._trails_lock = threading.Lock()
 
@@ -99,7 +103,7 @@ class BlockStore:
             store=partial(self._put, self._tiers.get(tier, self.objects)),
             remove=self._remove,
             pool=self._uploads,
-            budget=self._budget,
+            budget=self.budget,
         )
 
     def sync(self) -> None:

@@ -5,64 +5,16 @@ Blocks first, slice after: `finish` returns when every block is durable, and onl
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Final
 
+from fscore.blocks.budget import Budget
 from fscore.domain.errors import FsError, Invalid, StoreError
 from fscore.domain.geometry import CHUNK
 from fscore.domain.keys import block_key, slice_keys
 from fscore.runtime.buffer import Buffer, as_view
 from fscore.runtime.threads import Pool
-
-_KEPT: Final = 16  # spare buffers: fresh pages cost more than filling them
-
-
-class Budget:
-    """Bounds the bytes of blocks that wait for their upload; lends the buffers they wait in. Thread-safe.
-
-    Only blocks on their way count, never one that a writer still fills: what counts always moves, so waiting ends.
-    """
-
-    def __init__(self, limit: int, block_size: int) -> None:
-        self._limit = limit
-        self._block_size = block_size
-        self._used = 0
-        self._free = threading.Condition()
-        self._spare: list[bytearray] = []
-
-    @property
-    def used(self) -> int:
-        """Bytes waiting now."""
-        return self._used
-
-    def take(self, n: int) -> None:
-        """Wait until `n` more bytes may wait; one block always may."""
-        with self._free:
-            while self._used and self._used + n > self._limit:
-                self._free.wait()
-            self._used += n
-
-    def give(self, n: int) -> None:
-        """`n` bytes are uploaded."""
-        with self._free:
-            self._used -= n
-            self._free.notify_all()
-
-    def borrow(self) -> bytearray:
-        """A buffer of one block, with anything in it."""
-        with self._free:
-            if self._spare:
-                return self._spare.pop()
-        return bytearray(self._block_size)
-
-    def hand_back(self, buffer: bytearray) -> None:
-        """The buffer is no longer used."""
-        with self._free:
-            if len(self._spare) < _KEPT:
-                self._spare.append(buffer)
 
 
 class SliceWriter:

@@ -126,7 +126,7 @@ MemoryCache: TypeAlias = Annotated[
     int | None, _at(_CACHE, "Blocks kept in memory (default: 256M).", "SIZE", parser=size)
 ]
 BufferSize: TypeAlias = Annotated[
-    int | None, _at(_CACHE, "Written bytes that may wait for their upload (default: 64M).", "SIZE", parser=size)
+    int | None, _at(_CACHE, "Written bytes in memory, on their way up or not (default: 300M).", "SIZE", parser=size)
 ]
 MaxReadahead: TypeAlias = Annotated[
     int | None, _at(_CACHE, "Read ahead of one open file (default: 64M).", "SIZE", parser=size)

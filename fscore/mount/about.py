@@ -89,7 +89,7 @@ def stats(volume: Volume, requests: Mapping[str, float], uptime_s: float) -> byt
         "uptime": uptime_s,
         "cpu_usage": used.ru_utime + used.ru_stime,
         "memory": _resident(),
-        "used_buffer_size_bytes": volume.vfs.buffered,
+        "used_buffer_size_bytes": volume.vfs.buffered + volume.blocks.budget.used,
         "blockcache_bytes": volume.blocks.cache.used,
         "store_cache_size_bytes": volume.blocks.cache.used,
         "fuse_open_handlers": volume.vfs.open_handles,

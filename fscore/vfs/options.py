@@ -13,7 +13,6 @@ class VfsOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Sizes are bytes, times seconds."""
 
     read_only: bool = False
-    buffer_size: int = 64 << 20
     read_ahead: int = 32 << 20
     read_threads: int = 8
     attr_ttl_s: float = ATTR_TTL

@@ -23,7 +23,6 @@ from fscore.runtime.progress import NoProgress, Progress
 from fscore.runtime.threads import Pool
 from fscore.vfs import space
 from fscore.vfs.background import Background
-from fscore.vfs.budget import Budget
 from fscore.vfs.collector import Collected
 from fscore.vfs.compose import Composed, Composer, InodePiece, SharedPiece
 from fscore.vfs.handles import ACCESS, Handle, Handles, OpenFile
@@ -53,7 +52,6 @@ class Vfs:
         self._clock = clock
         self._options = options
         self._handles = Handles()
-        self._budget = Budget(options.buffer_size)
         self._pool = Pool("vfs", options.read_threads)
         self.wholes: Final = WholeFiles(meta, blocks, whole, options.whole, self._pool)
         self._behind = Background(meta, blocks, self._pool, clock, options, self._recut)
@@ -297,7 +295,7 @@ class Vfs:
     @property
     def buffered(self) -> int:
         """Bytes that open files hold in memory and have not handed to an upload."""
-        return self._budget.used
+        return self.blocks.budget.held
 
     @property
     def open_handles(self) -> int:
@@ -408,7 +406,6 @@ class Vfs:
                     file.ino,
                     self.meta,
                     self.blocks,
-                    self._budget,
                     self._clock,
                     partial(self._committing, file),
                     partial(self._committed, file),

@@ -3,7 +3,7 @@
 Rule 1  what is not committed lies in one `DirtyChunk` for each chunk (see `vfs.dirty`), and is overwritten there.
 Rule 2  a chunk is committed by one transaction, after all its blocks are durable; lower chunks go first.
 Rule 3  committed are: everything at flush; whole chunks, once three wait; a chunk of too many extents; everything,
-        when this file has too many of them or all files together hold more than they may.
+        when this file has too many of them or all files together hold more than half of what may wait (blocks.budget).
 Rule 4  a commit that was refused deletes its objects; one whose outcome is unknown leaves them when the records do
         not show it (a leak, never a lie).
 Rule 5  the first error stays: every later write, flush and close of the file raises it.
@@ -26,7 +26,6 @@ from fscore.meta.service import MetaService
 from fscore.runtime import log
 from fscore.runtime.buffer import Buffer, as_view
 from fscore.runtime.clock import Clock
-from fscore.vfs.budget import Budget
 from fscore.vfs.dirty import DirtyChunk
 
 MAX_CHUNK_EXTENTS: Final = 1200
@@ -55,7 +54,6 @@ class FileWriter:
         ino: int,
         meta: MetaService,
         blocks: BlockStore,
-        budget: Budget,
         clock: Clock,
         committing: Callable[[int, int], None],
         committed: Callable[[Attr, int, int], None],
@@ -65,7 +63,7 @@ class FileWriter:
         self._committed = committed
         self._meta = meta
         self._blocks = blocks
-        self._budget = budget
+        self._budget = blocks.budget
         self._clock = clock
         self.lock: Final = threading.RLock()
         self._chunks: dict[int, DirtyChunk] = {}
@@ -105,6 +103,8 @@ class FileWriter:
                 self._touched = now
                 if self._extents > MAX_EXTENTS or (self._budget.exceeded and self._buffered > SMALL):
                     self._commit(sorted(self._chunks))
+                else:
+                    self._budget.pause()
             except (FsError, StoreError) as error:
                 self._fail(error)
                 raise
@@ -195,16 +195,17 @@ class FileWriter:
 
     def _account(self, count: int) -> None:
         self._buffered += count
-        self._budget.add(count)
+        self._budget.hold(count)
 
     def _commit(self, indexes: Sequence[int]) -> None:
         """Upload and commit these chunks."""
         uploads = []
         for index in indexes:
             chunk = self._chunks[index]
-            self._account(-chunk.buffered)
-            self._extents -= chunk.extents
+            held, extents = chunk.buffered, chunk.extents
             uploads.append((chunk, chunk.send(alone=len(indexes) == 1)))
+            self._account(-held)  # only now: what is packed lies here and in the uploads for a moment
+            self._extents -= extents
         for chunk, writers in uploads:
             for writer in writers:
                 writer.finish()

@@ -137,7 +137,7 @@ def test_a_failed_upload_surfaces_at_finish_and_abort_leaves_nothing(make: Make,
         fill_and_finish(writer)
     writer.abort()
     assert objects_of(store) == []
-    assert store._budget.used == 0
+    assert store.budget.used == 0
 
 
 def fill_and_finish(writer: object) -> None:
@@ -203,13 +203,13 @@ def test_uploads_push_back_and_writers_never_block_each_other(make: Make) -> Non
     thread = threading.Thread(target=write)
     thread.start()
     assert not done.wait(0.05)
-    assert store._budget.used == 4 * BLOCK
+    assert store.budget.used == 4 * BLOCK
     gate.open.set()
     thread.join(10)
     assert done.is_set()
     for writer in partial:
         assert writer.finish() == BLOCK - 1
-    assert store._budget.used == 0
+    assert store.budget.used == 0
 
 
 def test_one_fetch_for_many_readers(make: Make) -> None:
