@@ -154,7 +154,11 @@ class Daemon(Contender, ABC):
         self._log = place.top / f"{label}.log"
         self._process: subprocess.Popen[bytes] | None = None
         self.base.mkdir()
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
 
     @abstractmethod
     def command(self) -> list[str]:
@@ -175,7 +179,7 @@ class Daemon(Contender, ABC):
         """Unmount and wait until the process is gone."""
         if self._process is None:
             return
-        subprocess.run(["umount", str(self.base)], check=False)
+        subprocess.run(["umount", str(self.base)], check=False, capture_output=self._process.poll() is not None)
         try:
             self._process.wait(WAIT_S)
         except subprocess.TimeoutExpired:
