@@ -84,11 +84,16 @@ class FileReader:
         self._epoch = 0
         self._local: Local | None = None
         self._seen: Callable[[int, int, int, int], None] = lambda *_: None
+        self._parted: Callable[[], None] = lambda: None
         self.update(attr)
 
     def watch(self, seen: Callable[[int, int, int, int], None]) -> None:
         """Tell `seen` of every chunk that is looked up: (inode, index, records, pieces)."""
         self._seen = seen
+
+    def watch_local(self, parted: Callable[[], None]) -> None:
+        """Tell `parted` when a local file is read through no more, for its bytes are others or cannot be had."""
+        self._parted = parted
 
     @property
     def attr(self) -> Attr:
@@ -217,6 +222,11 @@ class FileReader:
             if piece.id:
                 self._blocks.prefetch(piece.id, piece.size, piece.off, piece.length)
 
+    def knows(self, offset: int, length: int) -> bool:
+        """Whether what lies under a range is known here, so that nobody has to be asked for it."""
+        length = min(length, self._attr.length - offset)
+        return self._local is not None or all(index in self._views for index, _, _ in by_chunk(offset, max(length, 0)))
+
     def use(self, local: Local | None, attr: Attr) -> bool:
         """Read through a local file from now on, if the attributes it was made for still hold; whether they do."""
         with self._lock:
@@ -233,7 +243,7 @@ class FileReader:
     def _use_no_more(self, local: Local) -> None:
         with self._lock:
             if self._local is local:
-                self._local = None
+                self._part()
 
     def _revalidate(self) -> None:
         if self._clock.monotonic() >= self._fresh_until:
@@ -241,8 +251,13 @@ class FileReader:
 
     def _drop(self) -> None:
         self._views.clear()
-        self._local = None
         self._epoch += 1
+        if self._local is not None:
+            self._part()
+
+    def _part(self) -> None:
+        self._local = None
+        self._parted()
 
     def _view(self, index: int) -> list[SliceRecord]:
         view = self._views.get(index)

@@ -342,7 +342,9 @@ class Vfs:
                 ino, attr, self.meta, self.blocks, self._pool, self._clock, options.patience_s, options.attr_ttl_s
             )
             reader.watch(self._compactor.seen)
-            return OpenFile(ino, reader)
+            file = OpenFile(ino, reader)
+            reader.watch_local(partial(self.wholes.parted, file))
+            return file
 
         handle = self._handles.add(who, ino, make, flags, ReadAhead(options.read_ahead))
         handle.file.reader.update(attr)
@@ -392,7 +394,11 @@ class Vfs:
     def _look_ahead(self, handle: Handle, offset: int, count: int) -> None:
         ahead = handle.ahead.plan(offset, count)
         if ahead is not None and count:
-            handle.file.reader.prefetch(*ahead)
+            reader = handle.file.reader
+            if reader.knows(*ahead):
+                reader.prefetch(*ahead)
+            else:  # the tree has to be asked: nobody waits for what he may want later
+                self._pool.submit(reader.prefetch, *ahead)
         self.wholes.was_read(handle)
 
     def _writer(self, file: OpenFile) -> FileWriter:

@@ -104,6 +104,13 @@ class WholeFiles:
         if self._cache is not None and filling is not None:
             self._cache.leave(filling, file.run if file.reader.local is filling else 0)
 
+    def parted(self, file: OpenFile) -> None:
+        """An open file has other bytes, or slices, by now: what was filled for it is nothing to it any more."""
+        with self._lock:
+            filling, file.filling = file.filling, None
+        if self._cache is not None and filling is not None:
+            self._cache.leave(filling, 0, useless=True)
+
     def warm(self, ino: int, attr: Attr) -> bool:
         """Bring a file whole into the cache; whether it lies there now."""
         if self._cache is None or not self.wants(attr):

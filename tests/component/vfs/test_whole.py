@@ -298,7 +298,8 @@ def test_a_compaction_lets_go_what_was_being_filled(open_one: Open, tmp_path: Pa
     assert filling is not None
     file.reader.compacted()
     assert file.reader.local is None
-    volume.vfs.release(fh)
-    assert file.filling is None
+    assert file.filling is None, "while it is still open"
     assert filling.users == 0
+    volume.vfs.release(fh)
+    assert filling.users == 0, "it is left once"
     assert wait_for(lambda: filling.failed or filling.whole), "nothing stays pinned"

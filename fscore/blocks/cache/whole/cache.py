@@ -132,16 +132,16 @@ class WholeCache:
             self._live[layout.key] = made
         return made
 
-    def leave(self, assembly: Assembly, read: int) -> None:
+    def leave(self, assembly: Assembly, read: int, *, useless: bool = False) -> None:
         """Somebody reads through it no more. After the last, what was read, or filled, by half is filled to the end,
-        else let go.
+        else let go, as is what is `useless`.
         """
         with self._lock:
             assembly.users -= 1
             used = assembly.users > 0
         if used or assembly.whole or assembly.failed:
             return
-        if 2 * max(assembly.filled, read) >= assembly.layout.length:
+        if not useless and 2 * max(assembly.filled, read) >= assembly.layout.length:
             assembly.prefetch(0, assembly.layout.length)
         else:
             assembly.fail()
