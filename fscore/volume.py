@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, Self, TypedDict, Unpack
 import msgspec
 
 from fscore.blocks.cache.api import BlockCache
-from fscore.blocks.cache.memory import MemoryCache
+from fscore.blocks.cache.tiers import open_cache
 from fscore.blocks.cache.whole.cache import WholeCache
 from fscore.blocks.store import BlockStore
 from fscore.domain.caller import Caller
@@ -368,17 +368,14 @@ def stack_store(
 
 def _caches(setting: Setting, options: Options, clock: Clock, metrics: Metrics) -> tuple[BlockCache, WholeCache | None]:
     """The cache of blocks, and the one of whole files where they are wanted: on one disk, of one budget."""
-    memory = MemoryCache(options.memory_cache, metrics)
-    directory = os.environ.get(CACHE_ENV) if options.cache_dir is None else options.cache_dir
-    if not directory:
-        return memory, None
-    from fscore.blocks.cache.disk import DiskCache
-    from fscore.blocks.cache.tiers import Tiers
-
-    disk = DiskCache(
-        directory, setting.uuid, limit=options.cache_size, free_ratio=options.free_space_ratio, metrics=metrics
+    cache, disk = open_cache(
+        os.environ.get(CACHE_ENV) if options.cache_dir is None else options.cache_dir,
+        setting.uuid,
+        cache_size=options.cache_size,
+        memory_size=options.memory_cache,
+        free_space_ratio=options.free_space_ratio,
+        metrics=metrics,
     )
-    tiers = Tiers(memory, disk, metrics=metrics)
-    if options.whole == "off" or (options.whole == "auto" and setting.encrypt_key):
-        return tiers, None
-    return tiers, WholeCache(disk.home, disk.shelf, threads=options.fetch_threads, clock=clock, metrics=metrics)
+    if disk is None or options.whole == "off" or (options.whole == "auto" and setting.encrypt_key):
+        return cache, None
+    return cache, WholeCache(disk.home, disk.shelf, threads=options.fetch_threads, clock=clock, metrics=metrics)

@@ -108,7 +108,7 @@ def run(work: Path, size: int, rounds: int) -> dict[str, float]:
             note(name, functools.partial(push, store, source, 1))
             store.close()
             shutil.rmtree(folder)
-    cache = open_cache(f"{work}/cache", "bench", memory_size=0)
+    cache, _ = open_cache(f"{work}/cache", "bench", memory_size=0)
     store = BlockStore(FileStore(f"{work}/objects/"), block_size=PART, cache=cache)
     slices = push(store, source, 1)
     store.warm([(number, size, 0, size) for number, size in slices])

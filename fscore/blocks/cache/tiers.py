@@ -149,12 +149,15 @@ def open_cache(
     memory_size: int = DEFAULT_MEMORY,
     free_space_ratio: float = 0.1,
     metrics: Metrics | None = None,
-) -> BlockCache:
-    """The cache of one volume: memory over `cache_dir`, memory alone without it, none for `memory_size` 0 as well."""
+) -> tuple[BlockCache, DiskCache | None]:
+    """The cache of one volume: memory over `cache_dir`, memory alone without it, none for `memory_size` 0 as well.
+
+    With it the part that lies on the disk.
+    """
     counted = metrics or Metrics()
     memory: BlockCache = MemoryCache(memory_size, counted) if memory_size else NoCache()
     if not cache_dir or not cache_size:
-        return memory
+        return memory, None
     folder = str(Path(cache_dir).expanduser().absolute())
     disk = DiskCache(folder, uuid, limit=cache_size, free_ratio=free_space_ratio, metrics=counted)
-    return Tiers(memory, disk, metrics=counted)
+    return Tiers(memory, disk, metrics=counted), disk

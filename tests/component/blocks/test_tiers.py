@@ -108,23 +108,24 @@ def test_what_is_dropped_while_it_waits_stays_away(disk: SlowDisk) -> None:
 
 
 def test_close_writes_what_waits(tmp_path: Path) -> None:
-    cache = open_cache(f"{tmp_path}/c", "u", memory_size=0, free_space_ratio=0.0)
+    cache, _ = open_cache(f"{tmp_path}/c", "u", memory_size=0, free_space_ratio=0.0)
     keys = [block(number, 50_000)[0] for number in range(20)]
     for number in range(20):
         cache.put(*block(number, 50_000))
     cache.close()
-    again = open_cache(f"{tmp_path}/c", "u", free_space_ratio=0.0)
+    again, _ = open_cache(f"{tmp_path}/c", "u", free_space_ratio=0.0)
     assert all(again.contains(key) for key in keys)
     assert again.used == 20 * (50_000 + 8)
     again.close()
 
 
 def test_which_caches_are_opened(tmp_path: Path) -> None:
-    assert isinstance(open_cache(None, "u"), MemoryCache)
-    assert isinstance(open_cache(None, "u", memory_size=0), NoCache)
-    assert isinstance(open_cache(f"{tmp_path}", "u", cache_size=0), MemoryCache)
-    tiers = open_cache(f"{tmp_path}", "u")
+    assert isinstance(open_cache(None, "u")[0], MemoryCache)
+    assert isinstance(open_cache(None, "u", memory_size=0)[0], NoCache)
+    assert isinstance(open_cache(f"{tmp_path}", "u", cache_size=0)[0], MemoryCache)
+    tiers, disk = open_cache(f"{tmp_path}", "u")
     assert isinstance(tiers, Tiers)
+    assert disk is not None
     tiers.close()
 
 
