@@ -23,7 +23,7 @@ def main() -> int:
     """Print the figures; 1 when a bar is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dir", default=None, help="where to put volumes")
-    parser.add_argument("--mib", type=int, default=256)
+    parser.add_argument("--mib", type=int, default=256, help="16 at least")
     parser.add_argument("--creates", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--redis", default="", help="META-URL of an empty Redis database")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import pwd
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -99,3 +102,63 @@ class Server(ABC):
             self.process.send_signal(how)
             self.process.wait()
             self.process = None
+
+
+class DatabaseServer(Server):
+    """A server of databases, which are lent out and emptied."""
+
+    def __init__(self, place: Path, user: str) -> None:
+        super().__init__(place, user)
+        self._numbers = itertools.count(1)
+        self._idle: list[str] = []
+
+    @abstractmethod
+    def make(self, name: str) -> None:
+        """Make a database."""
+
+    @abstractmethod
+    def drop(self, name: str) -> None:
+        """Remove a database."""
+
+    @abstractmethod
+    def emptied(self, name: str) -> bool:
+        """Empty a database, unless somebody still uses it or it has other tables than a volume's."""
+
+    def create(self) -> str:
+        """The name of a new database."""
+        name = f"v{next(self._numbers)}"
+        self.make(name)
+        return name
+
+    def lend(self) -> str:
+        """The name of a database that holds nothing, or only empty tables of a volume."""
+        return self._idle.pop() if self._idle else self.create()
+
+    def take_back(self, name: str) -> None:
+        """Empty a database for the next one, or remove it."""
+        if self.emptied(name):
+            self._idle.append(name)
+        else:
+            self.drop(name)
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[str]:
+        """A database for as long as the block runs."""
+        name = self.lend()
+        yield name
+        self.take_back(name)
+
+
+S = TypeVar("S", bound=Server)
+
+
+@contextlib.contextmanager
+def running(make: Callable[..., S], prefix: str, *options: str) -> Iterator[S]:
+    """A server in a directory of its own, for as long as the block runs. The prefix is short: sockets lie there."""
+    with tempfile.TemporaryDirectory(prefix=prefix) as place:
+        server = make(Path(place), *options)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()

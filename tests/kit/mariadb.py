@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import Any
 import pymysql
 import pytest
 
-from tests.kit.databases import NUMBERED, TABLES, Server, account, install, own
+from tests.kit.databases import NUMBERED, TABLES, DatabaseServer, account, install, own, running
 
 QUICK = ("--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=0", "--innodb-flush-method=nosync", "--sync-frm=0")
 """What makes a server of tests fast, and useless after a power cut."""
@@ -27,15 +25,13 @@ def program(name: str) -> str | None:
     return shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin")
 
 
-class MariadbServer(Server):
+class MariadbServer(DatabaseServer):
     """A running server on a loopback port and a unix socket."""
 
     def __init__(self, place: Path, *options: str) -> None:
         super().__init__(place, "mysql")
         self.socket = place / "s.sock"
         self._options = (*SMALL, *options)
-        self._numbers = itertools.count(1)
-        self._idle: list[str] = []
         own(place, self.user)
         command = [str(program("mariadb-install-db")), "--no-defaults", f"--datadir={place / 'data'}"]
         command += ["--auth-root-authentication-method=normal", "--skip-test-db"]
@@ -77,33 +73,26 @@ class MariadbServer(Server):
         """META-URL of a database."""
         return f"mysql://root:@(127.0.0.1:{self.port})/{database}"
 
-    def create(self) -> str:
-        """The name of a new database."""
-        name = f"v{next(self._numbers)}"
+    def make(self, name: str) -> None:
+        """Make a database."""
         self.execute(f"CREATE DATABASE {name}")
-        return name
 
     def drop(self, name: str) -> None:
         """Remove a database."""
         self.execute(f"DROP DATABASE {name}")
 
-    def lend(self) -> str:
-        """The name of a database that holds nothing, or only empty tables of a volume."""
-        return self._idle.pop() if self._idle else self.create()
-
-    def take_back(self, name: str) -> None:
-        """Empty a database for the next one; one that somebody still uses, or that has other tables, goes."""
+    def emptied(self, name: str) -> bool:
+        """Empty a database, unless somebody still uses it or it has other tables."""
         users = self.execute(f"SELECT count(*) FROM information_schema.processlist WHERE db = '{name}'")
         found = self.execute(f"SELECT table_name FROM information_schema.tables WHERE table_schema = '{name}'")
-        if users == [(0,)] and {row[0] for row in found} == TABLES:
-            with self.client(name) as client, client.cursor() as cursor:
-                for table in sorted(TABLES):
-                    cursor.execute(f"DELETE FROM {table}")
-                for table in NUMBERED:
-                    cursor.execute(f"ALTER TABLE {table} AUTO_INCREMENT = 1")
-            self._idle.append(name)
-        else:
-            self.drop(name)
+        if users != [(0,)] or {row[0] for row in found} != TABLES:
+            return False
+        with self.client(name) as client, client.cursor() as cursor:
+            for table in sorted(TABLES):
+                cursor.execute(f"DELETE FROM {table}")
+            for table in NUMBERED:
+                cursor.execute(f"ALTER TABLE {table} AUTO_INCREMENT = 1")
+        return True
 
 
 def need_mariadb() -> None:
@@ -115,21 +104,15 @@ def need_mariadb() -> None:
 def mariadb_server() -> Iterator[MariadbServer]:
     """A server for the session."""
     need_mariadb()
-    with tempfile.TemporaryDirectory(prefix="fscore-my-") as place:
-        server = MariadbServer(Path(place), *QUICK)
-        server.start()
-        try:
-            yield server
-        finally:
-            server.stop()
+    with running(MariadbServer, "fscore-my-", *QUICK) as server:
+        yield server
 
 
 @pytest.fixture
 def mysql_url(mariadb_server: MariadbServer) -> Iterator[str]:
     """META-URL of an empty database."""
-    name = mariadb_server.lend()
-    yield mariadb_server.url(name)
-    mariadb_server.take_back(name)
+    with mariadb_server.lent() as name:
+        yield mariadb_server.url(name)
 
 
 @pytest.fixture

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import signal
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.kit.databases import NUMBERED, TABLES, Server, account, install, own
+from tests.kit.databases import NUMBERED, TABLES, DatabaseServer, account, install, own, running
 
 ROOT = Path("/usr/lib/postgresql")
 QUICK = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "autovacuum=off", "wal_level=minimal")
@@ -27,7 +25,7 @@ def programs() -> Path | None:
     return found[-1].parent if found else None
 
 
-class PostgresServer(Server):
+class PostgresServer(DatabaseServer):
     """A running server on a loopback port and a unix socket. Databases are lent out and emptied."""
 
     def __init__(self, place: Path, *settings: str) -> None:
@@ -36,8 +34,6 @@ class PostgresServer(Server):
         assert found is not None
         self._programs = found
         self._settings = (*SMALL, *settings)
-        self._numbers = itertools.count(1)
-        self._idle: list[str] = []
         own(place, self.user)
         command = [str(found / "initdb"), "-D", str(place / "data"), "-A", "trust", "-U", "postgres"]
         command += ["--no-sync", "--no-instructions", "-E", "UTF8", "--locale=C"]
@@ -73,24 +69,18 @@ class PostgresServer(Server):
         """META-URL of a database."""
         return f"postgres://postgres@127.0.0.1:{self.port}/{database}?sslmode=disable"
 
-    def create(self) -> str:
-        """The name of a new database."""
-        name = f"v{next(self._numbers)}"
+    def make(self, name: str) -> None:
+        """Make a database."""
         with self.client() as client:
             client.execute(f"CREATE DATABASE {name}")
-        return name
 
     def drop(self, name: str) -> None:
         """Remove a database, whoever still looks at it."""
         with self.client() as client:
             client.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
-    def lend(self) -> str:
-        """The name of a database that holds nothing, or only empty tables of a volume."""
-        return self._idle.pop() if self._idle else self.create()
-
-    def take_back(self, name: str) -> None:
-        """Empty a database for the next one; one that somebody still uses, or that has other tables, goes."""
+    def emptied(self, name: str) -> bool:
+        """Empty a database, unless somebody still uses it or it has other tables."""
         with self.client(name) as client:
             used = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
             users = client.execute(used, (name,)).fetchone()
@@ -100,10 +90,7 @@ class PostgresServer(Server):
                 client.execute(";".join(f"DELETE FROM {table}" for table in sorted(TABLES)))
                 for table in NUMBERED:
                     client.execute(f"SELECT setval('{table}_id_seq', 1, false)")
-        if reusable:
-            self._idle.append(name)
-        else:
-            self.drop(name)
+        return reusable
 
 
 def need_postgres() -> None:
@@ -115,21 +102,15 @@ def need_postgres() -> None:
 def postgres_server() -> Iterator[PostgresServer]:
     """A server for the session."""
     need_postgres()
-    with tempfile.TemporaryDirectory(prefix="fscore-pg-") as place:
-        server = PostgresServer(Path(place), *QUICK)
-        server.start()
-        try:
-            yield server
-        finally:
-            server.stop()
+    with running(PostgresServer, "fscore-pg-", *QUICK) as server:
+        yield server
 
 
 @pytest.fixture
 def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
     """META-URL of an empty database."""
-    name = postgres_server.lend()
-    yield postgres_server.url(name)
-    postgres_server.take_back(name)
+    with postgres_server.lent() as name:
+        yield postgres_server.url(name)
 
 
 @pytest.fixture
