@@ -53,6 +53,8 @@ class GcReport(msgspec.Struct, frozen=True):
     lost_chunks: int = 0
     detached_trees: int = 0
     unfinished_files: int = 0
+    abandoned_uploads: int = 0
+    """Of models; counted by whoever knows them."""
 
     @property
     def clean(self) -> bool:

@@ -165,6 +165,11 @@ def staging_dir(team: str, model: str, push_id: str) -> str:
     return f"{HOME}/staging/{team}/{model}/{push_id}"
 
 
+def staging_root() -> str:
+    """Where every team's uploads are being written."""
+    return f"{HOME}/staging"
+
+
 def revoked_dir(team: str, model: str) -> str:
     """Where revoked versions are kept, out of every reader's way."""
     return f"{HOME}/revoked/{team}/{model}"

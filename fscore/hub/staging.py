@@ -27,6 +27,9 @@ from fscore.runtime.buffer import Buffer
 from fscore.runtime.progress import NoProgress, Progress
 from fscore.runtime.threads import Pool
 
+ABANDONED_S: Final = 7 * 86_400
+"""An upload that nobody went on with for so long is not waited for any more."""
+
 _WORKERS: Final = 4
 
 
@@ -167,6 +170,21 @@ def freeze(files: Filesystem, top: str, paths: Sequence[str]) -> None:
 def thaw(files: Filesystem, path: str) -> None:
     """Take the immutable flag off a tree, from the top down."""
     files.set_immutable(path, False, recursive=True)
+
+
+def abandoned(files: Filesystem, now_ns: int) -> Iterator[str]:
+    """Uploads that ended in the middle, and in which nothing was written for a week."""
+    before_ns = now_ns - ABANDONED_S * 1_000_000_000
+    try:
+        teams = list(files.scandir(names.staging_root()))
+    except NotFound:
+        return
+    for model in (model for team in teams if team.is_dir for model in files.scandir(team.path) if model.is_dir):
+        for upload in list(files.scandir(model.path)):
+            inside = (stat for _, dirs, rest in files.walk(upload.path) for stat in (*dirs, *rest))
+            newest = max((max(stat.attr.mtime_ns, stat.attr.ctime_ns) for stat in inside), default=0)
+            if max(newest, upload.attr.ctime_ns) < before_ns:
+                yield upload.path
 
 
 def remove_tree(files: Filesystem, path: str) -> None:

@@ -6,6 +6,9 @@ import os
 import time
 from pathlib import Path
 
+import pytest
+
+from fscore.hub import staging
 from fscore.volume import open_volume
 from tests.kit.command import Fscore
 
@@ -26,6 +29,26 @@ def test_gc_finds_and_removes_what_a_crash_left(fscore: Fscore, cli_volume: str,
     assert fscore.json("gc", cli_volume)["leaked_objects"] == 1
     assert "removed: 1 leaked objects" in fscore("gc", cli_volume, "--delete").ok().out
     assert fscore.json("gc", cli_volume)["objects"] == 1
+    assert fscore("fsck", cli_volume).ok().out.startswith("sound")
+
+
+def test_gc_finds_uploads_that_nobody_goes_on_with(
+    fscore: Fscore, cli_volume: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top = "/.fscore/staging/nlp/made"
+    with open_volume(cli_volume) as volume:
+        volume.files.mkdir(f"{top}/killed/files", parents=True)
+        volume.files.write_bytes(f"{top}/killed/files/half.bin", b"x" * 5000)
+        volume.files.set_immutable(f"{top}/killed/files/half.bin", on=True)
+    assert fscore.json("gc", cli_volume, "--delete")["abandoned_uploads"] == 0, "it may go on tomorrow"
+    monkeypatch.setattr(staging, "ABANDONED_S", -1)
+    assert "1 abandoned uploads" in fscore("gc", cli_volume).ok().out
+    with open_volume(cli_volume) as volume:
+        assert volume.files.listdir(top) == ["killed"], "only --delete changes anything"
+    report = fscore.json("gc", cli_volume, "--delete")
+    assert (report["abandoned_uploads"], report["slices"]) == (1, 0)
+    with open_volume(cli_volume) as volume:
+        assert volume.files.listdir(top) == []
     assert fscore("fsck", cli_volume).ok().out.startswith("sound")
 
 
