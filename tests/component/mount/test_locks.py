@@ -110,3 +110,16 @@ def test_a_lock_tells_the_kernel_what_only_this_process_has_noticed(open_at: Mak
     assert notices.told == [(ino, True)], "once, and before the lock was answered"
     assert operations.open(SUPER, ino, os.O_RDONLY).keep_cache
     operations.release(SUPER, ino, file.fh)
+
+
+def test_only_where_no_lock_can_be_held_is_close_not_told(open_at: MakeVolume) -> None:
+    """FOPEN_NOFLUSH keeps FLUSH back, and FLUSH is what gives a closing program's ranges back."""
+    first = open_at("memory://quiet", session=True)
+    first.files.write_bytes("/f", b"x")
+    first.files.set_immutable("/f", on=True)
+    for volume, quiet in ((first, False), (open_at("memory://quiet", session=False), True)):
+        operations = Operations(volume.vfs, MountOptions())
+        ino, _ = volume.meta.resolve(SUPER, b"/f")
+        file = operations.open(SUPER, ino, os.O_RDONLY)
+        assert file.no_flush is quiet
+        operations.release(SUPER, ino, file.fh)
