@@ -11,7 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 BINARY = os.environ.get("JUICEFS_BIN", "")
+NEEDED = [
+    pytest.mark.system,
+    pytest.mark.skipif(not BINARY, reason="JUICEFS_BIN names no official client: NEIGHBOURS NOT TESTED"),
+    pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="no /dev/fuse: NEIGHBOURS NOT TESTED"),
+]
+"""Marks of every test that drives the official client."""
 
 
 def juicefs(*args: str, check: bool = True) -> subprocess.CompletedProcess[str]:

@@ -24,11 +24,7 @@ from tests.kit.deeds import Historian, bytes_of
 from tests.kit.picture import Picture, Seen, take
 from tests.kit.redis_server import RedisServer
 
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.skipif(not official.BINARY, reason="JUICEFS_BIN names no official client: NEIGHBOURS NOT TESTED"),
-    pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="no /dev/fuse: NEIGHBOURS NOT TESTED"),
-]
+pytestmark = official.NEEDED
 
 AN_HOUR_S: Final = 3600
 TERABYTE: Final = 1 << 40

@@ -14,11 +14,7 @@ from fscore.volume import open_volume
 from tests.interop import official
 from tests.kit.golden import PASSPHRASE, Golden
 
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.skipif(not official.BINARY, reason="JUICEFS_BIN names no official client: NEIGHBOURS NOT TESTED"),
-    pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="no /dev/fuse: NEIGHBOURS NOT TESTED"),
-]
+pytestmark = official.NEEDED
 
 DATA = bytes(range(256)) * 1000
 

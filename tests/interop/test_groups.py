@@ -15,11 +15,7 @@ from fscore.admin.fsck import fsck
 from tests.interop import official
 from tests.kit.deeds import bytes_of
 
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.skipif(not official.BINARY, reason="JUICEFS_BIN names no official client: NEIGHBOURS NOT TESTED"),
-    pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="no /dev/fuse: NEIGHBOURS NOT TESTED"),
-]
+pytestmark = official.NEEDED
 
 
 def sound(url: str) -> None:

@@ -24,11 +24,7 @@ from tests.kit.deeds import Deed, Historian
 from tests.kit.picture import Picture, take, through
 from tests.kit.redis_server import RedisServer
 
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.skipif(not official.BINARY, reason="JUICEFS_BIN names no official client: NEIGHBOURS NOT TESTED"),
-    pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="no /dev/fuse: NEIGHBOURS NOT TESTED"),
-]
+pytestmark = official.NEEDED
 
 HISTORIES: Final = int(os.environ.get("INTEROP_HISTORIES", "25"))
 DEEDS: Final = 100

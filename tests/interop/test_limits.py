@@ -19,26 +19,16 @@ from fscore.domain.errors import OverQuota
 from fscore.domain.quota import QuotaKey, QuotaKind
 from fscore.volume import Volume, open_volume
 from tests.interop import official
-from tests.kit.engines import SQL_SERVERS, fresh_url
+from tests.kit.engines import SQL_SERVERS
 from tests.kit.quota_audit import check_quotas
 
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.skipif(not official.BINARY, reason="JUICEFS_BIN names no official client: NEIGHBOURS NOT TESTED"),
-    pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="no /dev/fuse: NEIGHBOURS NOT TESTED"),
-]
+pytestmark = official.NEEDED
 
 DIRECTORY, USER, GROUP = QuotaKind.DIRECTORY, QuotaKind.USER, QuotaKind.GROUP
 BEAT = ("--heartbeat", "1s")
 
 
 ENGINES = ["sqlite", pytest.param("redis", marks=pytest.mark.redis), *SQL_SERVERS]
-
-
-@pytest.fixture(params=ENGINES)
-def shared_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty metadata database."""
-    return fresh_url(request.param, request, tmp_path)
 
 
 @pytest.fixture

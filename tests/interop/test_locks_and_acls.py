@@ -24,23 +24,11 @@ from tests.interop import official
 from tests.kit.locker import locker
 from tests.kit.mounts import Mount
 
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.skipif(not official.BINARY, reason="JUICEFS_BIN names no official client: NEIGHBOURS NOT TESTED"),
-    pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="no /dev/fuse: NEIGHBOURS NOT TESTED"),
-]
+pytestmark = official.NEEDED
 
 ME = 0xF5C07E0000000001
 READ, WRITE, UNLOCK = LockKind.READ, LockKind.WRITE, LockKind.UNLOCK
 PATIENCE_S = 20.0
-
-
-@pytest.fixture(params=["sqlite", "redis", "postgres", "mysql"])
-def shared_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty metadata database."""
-    if request.param == "sqlite":
-        return f"sqlite3://{tmp_path}/meta.db"
-    return str(request.getfixturevalue(f"{request.param}_url"))
 
 
 def writer(url: str) -> Volume:

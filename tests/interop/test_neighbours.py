@@ -16,19 +16,7 @@ from fscore.admin.fsck import fsck
 from fscore.files.compose import Range
 from tests.interop import official
 
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.skipif(not official.BINARY, reason="JUICEFS_BIN names no official client: NEIGHBOURS NOT TESTED"),
-    pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="no /dev/fuse: NEIGHBOURS NOT TESTED"),
-]
-
-
-@pytest.fixture(params=["sqlite", "redis", "postgres", "mysql"])
-def shared_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty metadata database."""
-    if request.param == "sqlite":
-        return f"sqlite3://{tmp_path}/meta.db"
-    return str(request.getfixturevalue(f"{request.param}_url"))
+pytestmark = official.NEEDED
 
 
 def _digest(path: Path) -> str:

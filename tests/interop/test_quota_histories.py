@@ -18,11 +18,7 @@ from tests.interop import official
 from tests.interop.test_histories import replay
 from tests.kit.quota_audit import check_quotas
 
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.skipif(not official.BINARY, reason="JUICEFS_BIN names no official client: NEIGHBOURS NOT TESTED"),
-    pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="no /dev/fuse: NEIGHBOURS NOT TESTED"),
-]
+pytestmark = official.NEEDED
 
 HISTORIES: Final = max(int(os.environ.get("INTEROP_HISTORIES", "25")) // 2, 5)
 

@@ -18,19 +18,7 @@ from tests.interop import official
 from tests.kit.fsx import BORDER, IN_PROCESS, Fsx, Model, operations
 from tests.kit.vfs_files import OpenFiles
 
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.skipif(not official.BINARY, reason="JUICEFS_BIN names no official client: NEIGHBOURS NOT TESTED"),
-    pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="no /dev/fuse: NEIGHBOURS NOT TESTED"),
-]
-
-
-@pytest.fixture(params=["sqlite", "redis", "postgres", "mysql"])
-def shared_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty metadata database."""
-    if request.param == "sqlite":
-        return f"sqlite3://{tmp_path}/meta.db"
-    return str(request.getfixturevalue(f"{request.param}_url"))
+pytestmark = official.NEEDED
 
 
 def digests(top: Path) -> dict[str, str]:

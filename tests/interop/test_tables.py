@@ -13,11 +13,7 @@ from tests.component.meta.test_sql_tables import mysql_tables, postgres_tables
 from tests.interop import official
 from tests.kit.engines import SERVERS, SQL_SERVERS
 
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.skipif(not official.BINARY, reason="JUICEFS_BIN names no official client: NEIGHBOURS NOT TESTED"),
-    pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="no /dev/fuse: NEIGHBOURS NOT TESTED"),
-]
+pytestmark = official.NEEDED
 
 
 def tables(server: Any, kind: str, database: str) -> Any:
