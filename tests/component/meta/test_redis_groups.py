@@ -171,6 +171,18 @@ class TestSentinel:
         assert check_engine(engine) == []
         service.close()
 
+    def test_of_sentinels_that_differ_the_latest_election_counts(self, sentinel_group: Group) -> None:
+        old = sentinel_group.master_of("")
+        until("a failover can begin", lambda: begins(sentinel_group))
+        until("the master handed over", lambda: sentinel_group.master_of("") != old)
+        until("all of its sentinels know", lambda: len(named(sentinel_group)) == 1)
+        with running(Lone) as outdated:
+            listed = outdated.url(0).rpartition("/")[0].rpartition(",")[2]
+            names = [f"{HOST}:{port}" for port in sentinel_sentinels(sentinel_group)]
+            engine = open_redis(f"redis://{MASTER},{listed},{','.join(names)}/0")
+            assert engine._link.master.connect().port == sentinel_group.master_of("")
+            engine.close()
+
     def test_a_sentinel_with_a_password(self, guarded: tuple[str, Callable[[], None]]) -> None:
         url, remember = guarded
         with pytest.raises(SettingError, match="SENTINEL_PASSWORD"):
@@ -192,8 +204,23 @@ def sentinel_sentinels(group: Group) -> list[str]:
     return [part.rpartition(":")[2] for part in group.url(0).partition(",")[2].rpartition("/")[0].split(",")]
 
 
-class Guarded(Group):
-    """One server, and one sentinel that wants a password."""
+def named(group: Group) -> set[Any]:
+    """What its sentinels take for the master."""
+    asked = [redis.Redis(host=HOST, port=int(port), protocol=2) for port in sentinel_sentinels(group)]
+    return {_say(one, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER)[1] for one in asked}
+
+
+def begins(group: Group) -> bool:
+    """Whether a failover that is asked for begins; not while another is under way."""
+    with group.client(int(sentinel_sentinels(group)[0])) as client:
+        _say(client, "SENTINEL", "FAILOVER", MASTER)
+    return True
+
+
+class Lone(Group):
+    """One server, and one sentinel that has heard of no election."""
+
+    guard = ""
 
     def __init__(self, place: Path) -> None:
         super().__init__(place)
@@ -205,17 +232,17 @@ class Guarded(Group):
         until("the server answers", lambda: bool(self.client(self.node).ping()))
         conf = self.place / "sentinel.conf"
         watch = f"sentinel monitor {MASTER} {HOST} {self.node} 1"
-        conf.write_text(f"port {self.sentinel}\nbind {HOST}\nrequirepass watchword\n{watch}\n")
+        conf.write_text(f"port {self.sentinel}\nbind {HOST}\n{self.guard}\n{watch}\n")
         self.launch(self.sentinel, str(conf), "--sentinel")
         until("the sentinel answers", self.whole)
 
     def whole(self) -> bool:
-        """It asks for its password."""
+        """It answers, if only that it wants a password."""
         try:
             self.client(self.sentinel).ping()
         except redis.exceptions.AuthenticationError:
-            return True
-        return False
+            return bool(self.guard)
+        return not self.guard
 
     def master_of(self, url: str) -> int:
         """The only one."""
@@ -227,3 +254,9 @@ class Guarded(Group):
 
     def wipe(self, url: str) -> None:
         """It goes as a whole."""
+
+
+class Guarded(Lone):
+    """One server, and one sentinel that wants a password."""
+
+    guard = "requirepass watchword"

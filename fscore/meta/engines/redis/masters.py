@@ -80,7 +80,11 @@ class _Group:
 
 
 class Watched(_Group):
-    """The master that sentinels name; it must say so itself, too."""
+    """The master that sentinels name; it must say so itself, too.
+
+    All sentinels are asked, and who knows of the latest election is believed: one that has not heard of it yet names
+    the old master, which may be up again, call itself the master, and be empty.
+    """
 
     prefix = b""
 
@@ -100,22 +104,26 @@ class Watched(_Group):
     def _ask(self) -> Host:
         name = self._address.master_name
         said: list[str] = []
+        found: list[tuple[int, Host]] = []
         nameless = 0
-        for host in list(self._known):
+        for host in self._known:
             connection = self._address.sentinel(host)
             try:
-                answer = _say(connection, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", name)
+                answer = _say(connection, "SENTINEL", "MASTER", name)
+                epoch = int(answer[answer.index(b"config-epoch") + 1])
+                ip, port = _say(connection, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", name)  # already while it changes
+                found.append((epoch, (ip.decode(), int(port))))
             except exceptions.AuthenticationError as error:
                 raise SettingError(f"the sentinel at {host[0]}:{host[1]}: {error} (SENTINEL_PASSWORD)") from error
+            except exceptions.ResponseError as error:
+                nameless += "No such master" in str(error)
+                said.append(str(error))
             except (exceptions.RedisError, OSError) as error:
                 said.append(str(error))
-                continue
             finally:
                 connection.disconnect()
-            if answer:
-                self._prefer(host)
-                return answer[0].decode(), int(answer[1])
-            nameless += 1
+        if found:
+            return max(found)[1]
         if nameless == len(self._known):
             raise SettingError(f"{self._address.location}: the sentinels know no master {name!r}")
         raise exceptions.ConnectionError(f"no sentinel names the master: {'; '.join(said)}")
