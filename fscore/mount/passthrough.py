@@ -44,6 +44,8 @@ class Opening(NamedTuple):
 
 
 _DAEMON: Final = Opening()
+CLOSING_S: Final = 1.0
+"""How long a writer waits for readers to be gone: the kernel tells of a close(2) after it has returned."""
 
 
 class _Inode:
@@ -65,6 +67,7 @@ class Passthrough:
         self._ids = ids
         self._metrics: Metrics = vfs.blocks.metrics
         self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._inodes: dict[int, _Inode] = {}
         self._off = False
 
@@ -74,15 +77,21 @@ class Passthrough:
         return not self._off
 
     def admit(self, ino: int, flags: int) -> None:
-        """Before an open, or a change of the length: TextBusy if it would write to a file that is open natively."""
+        """Before an open, or a change of the length: TextBusy if it would write to a file that stays open natively."""
         if flags & ACCESS == os.O_RDONLY and not flags & os.O_TRUNC:
             return
-        inode = self._inodes.get(ino)
-        if inode is None or not inode.backing_id:
+        if not self._is_native(ino):
             return
         known = self._vfs.meta.cached_node(ino)
-        if known is None or not known.immutable:  # else it is refused for that
-            raise TextBusy("it is being read from the local cache by the kernel; close its readers first")
+        if known is not None and known.immutable:
+            return  # it is refused for that
+        with self._changed:
+            if not self._changed.wait_for(lambda: not self._is_native(ino), CLOSING_S):
+                raise TextBusy("it is being read from the local cache by the kernel; close its readers first")
+
+    def _is_native(self, ino: int) -> bool:
+        inode = self._inodes.get(ino)
+        return inode is not None and inode.backing_id != 0
 
     def opened(self, ino: int, flags: int) -> Opening:
         """The handle of an inode is open: how to answer. `released` must follow for each, whatever becomes of it."""
@@ -115,6 +124,7 @@ class Passthrough:
             del self._inodes[ino]
             if inode.backing_id:
                 self._forget(inode.backing_id)
+                self._changed.notify_all()
 
     def close(self) -> None:
         """The mount is over."""
