@@ -5,6 +5,7 @@ Knows no operation; what dies with a session is destroyed by the service.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
 import os
@@ -13,6 +14,8 @@ import threading
 from typing import Final
 
 from fscore import __version__
+from fscore.domain import locks
+from fscore.domain.locks import LockKind, LockRange, Ranges
 from fscore.domain.version import IMPLEMENTS
 from fscore.meta.engine import MetaEngine
 from fscore.meta.records import Session
@@ -131,20 +134,29 @@ class OpenFiles:
             return held
 
 
+@dataclasses.dataclass(slots=True)
+class _Claim:
+    """What one owner may hold in one file; a whole lock is a range over everything."""
+
+    refused: bool = False
+    held: Ranges = ()
+    owed: Ranges = ()
+
+
 class LockClaims:
-    """Which owners may hold a lock through this client, so that unlocking costs nothing for the others, and which were
-    refused one, so that asking again costs a read. Thread-safe.
+    """Which owners may hold a lock through this client, so that unlocking costs nothing for the others; which were
+    refused one, so that asking again costs a read; and which unlocks failed, so that they are made up for. Thread-safe.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._claims: dict[LockClaim, bool] = {}
+        self._claims: dict[LockClaim, _Claim] = {}
         self._looked: dict[int, float] = {}
 
     def add(self, claim: LockClaim) -> None:
-        """Before the first try: if its outcome is unknown, the lock may be there."""
+        """Before the first try, and after one whose outcome is unknown: the lock may be there."""
         with self._lock:
-            self._claims.setdefault(claim, False)
+            self._claims.setdefault(claim, _Claim())
 
     def has(self, claim: LockClaim) -> bool:
         """Whether the owner tried since it last let go."""
@@ -152,17 +164,46 @@ class LockClaims:
 
     def refused(self, claim: LockClaim) -> bool:
         """Whether its last try failed."""
-        return self._claims.get(claim, False)
+        known = self._claims.get(claim)
+        return known is not None and known.refused
 
-    def tried(self, claim: LockClaim, *, refused: bool) -> None:
-        """How a try ended."""
+    def tried(self, claim: LockClaim, new: LockRange, *, done: bool) -> None:
+        """How a try to lock ended. Who is refused a whole lock has given up the one before."""
         with self._lock:
-            self._claims[claim] = refused
+            known = self._claims.setdefault(claim, _Claim())
+            known.refused = not done
+            if done:
+                known.held = locks.apply(known.held, new)
+            elif claim[0] == "flock":
+                known.held = ()
 
-    def drop(self, claim: LockClaim) -> None:
-        """After all was unlocked."""
+    def unlocked(self, claim: LockClaim, gone: LockRange) -> None:
+        """A range of it is unlocked. A claim on nothing is dropped once everything was."""
         with self._lock:
-            self._claims.pop(claim, None)
+            known = self._claims.get(claim)
+            if known is None:
+                return
+            known.refused = False
+            known.held, known.owed = locks.apply(known.held, gone), locks.apply(known.owed, gone)
+            if (gone.start, gone.end) == (0, locks.EOF) and not known.held:
+                del self._claims[claim]
+
+    def owe(self, claim: LockClaim, gone: LockRange) -> None:
+        """Its owner has let this range go, and the server has not heard of it."""
+        with self._lock:
+            known = self._claims.setdefault(claim, _Claim())
+            known.held = locks.apply(known.held, gone)
+            known.owed = locks.apply(known.owed, LockRange(LockKind.READ, 0, gone.start, gone.end))
+
+    def owed(self, claim: LockClaim) -> Ranges:
+        """The ranges that are still to be unlocked for its owner."""
+        known = self._claims.get(claim)
+        return () if known is None else known.owed
+
+    def debts(self) -> list[LockClaim]:
+        """Every claim with a range that is still to be unlocked."""
+        with self._lock:
+            return [claim for claim, known in self._claims.items() if known.owed]
 
     def due(self, ino: int, now: float, every_s: float) -> bool:
         """Whether it is time to look again who holds the locks of a file."""

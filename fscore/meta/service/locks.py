@@ -6,22 +6,37 @@ official client does. Asking again costs one read and disturbs no writer.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from typing import Final
 
 from fscore.domain.caller import Caller
-from fscore.domain.errors import Invalid, Unsupported
+from fscore.domain.errors import Invalid, StoreError, Unsupported
 from fscore.domain.locks import EOF, LockKind, LockRange
+from fscore.domain.setting import Setting
+from fscore.meta.engine import MetaEngine
 from fscore.meta.ops import locks
+from fscore.meta.ops.work import Work
 from fscore.meta.records import LockOwner
+from fscore.meta.service.core import MetaOptions
 from fscore.meta.service.data import Data
+from fscore.meta.session import LockClaim
 from fscore.runtime import log
+from fscore.runtime.clock import Clock
 
 logger = log.get(__name__)
 _ROOT: Final = Caller.root()
 
+EVERYTHING: Final = LockRange(LockKind.UNLOCK, 0, 0, EOF)
+"""Every byte of a file, as close(2) unlocks it."""
+
 
 class Locks(Data):
     """A lock lives as long as its owner holds it, and never longer than the session (volume-format.md 2.7)."""
+
+    def __init__(self, engine: MetaEngine, clock: Clock, setting: Setting, options: MetaOptions) -> None:
+        super().__init__(engine, clock, setting, options)
+        self._repaying = threading.RLock()
 
     def flock(self, ino: int, owner: int, kind: LockKind) -> bool:
         """Lock a file as a whole, or unlock it; False when others are in the way, and what was held is given up."""
@@ -29,18 +44,14 @@ class Locks(Data):
 
     def _flock(self, ino: int, owner: int, kind: LockKind) -> bool:
         who, claim = self._owner(owner), ("flock", ino, owner)
-        if kind == LockKind.UNLOCK and not self._claims.has(claim):
+        if kind == LockKind.UNLOCK:
+            self._unlock(claim, EVERYTHING)
             return True
-        if self._claims.refused(claim) and kind != LockKind.UNLOCK:
+        if self._claims.refused(claim):
             with self.engine.view() as view:
                 if not locks.may_flock(view, ino, who, kind):
                     return False
-        self._claims.add(claim)
-        done = self._run(_ROOT, lambda work: locks.flock(work, ino, who, kind))
-        self._claims.tried(claim, refused=not done)
-        if kind == LockKind.UNLOCK:
-            self._claims.drop(claim)
-        return done
+        return self._try(claim, EVERYTHING._replace(kind=kind), lambda work: locks.flock(work, ino, who, kind))
 
     def getlk(self, ino: int, owner: int, kind: LockKind, start: int, end: int) -> LockRange | None:
         """The first lock of another owner in the way of this one; pid 0 when another client holds it."""
@@ -59,20 +70,62 @@ class Locks(Data):
     def _setlk(self, ino: int, owner: int, new: LockRange) -> bool:
         who, claim = self._owner(owner), ("plock", ino, owner)
         kind, _, start, end = new
-        if kind == LockKind.UNLOCK and not self._claims.has(claim):
+        if kind == LockKind.UNLOCK:
+            self._unlock(claim, new)
             return True
         if self._claims.refused(claim) and self.getlk(ino, owner, kind, start, end) is not None:
             return False
-        self._claims.add(claim)
-        done = self._run(_ROOT, lambda work: locks.setlk(work, ino, who, new))
-        self._claims.tried(claim, refused=not done)
-        return done
+        return self._try(claim, new, lambda work: locks.setlk(work, ino, who, new))
 
     def release_locks(self, ino: int, owner: int) -> None:
         """Unlock every range of an owner, as close(2) does; costs nothing when it never locked any."""
-        if self._claims.has(("plock", ino, owner)):
-            self.setlk(ino, owner, LockKind.UNLOCK, 0, EOF, 0)
-            self._claims.drop(("plock", ino, owner))
+        self._unlock(("plock", ino, owner), EVERYTHING)
+
+    def _try(self, claim: LockClaim, new: LockRange, operation: Callable[[Work], bool]) -> bool:
+        """One attempt to lock; what its owner still owes comes first."""
+        self._repay(claim)
+        self._claims.add(claim)
+        try:
+            done = self._run(_ROOT, operation)
+        except StoreError:
+            self._claims.add(claim)
+            raise
+        self._claims.tried(claim, new, done=done)
+        return done
+
+    def _unlock(self, claim: LockClaim, gone: LockRange) -> None:
+        """Unlock a range. What fails because the server is away is owed, for few programs ask twice."""
+        if not self._claims.has(claim):
+            return
+        kind, ino, owner = claim
+        who = self._owner(owner)
+        try:
+            if kind == "flock":
+                self._run(_ROOT, lambda work: locks.flock(work, ino, who, LockKind.UNLOCK))
+            else:
+                self._run(_ROOT, lambda work: locks.setlk(work, ino, who, gone))
+        except StoreError:
+            self._claims.owe(claim, gone)
+            raise
+        self._claims.unlocked(claim, gone)
+
+    def _repay(self, claim: LockClaim) -> None:
+        """Unlock what an owner owes. One at a time: an owner that locks again must not lose what it gets then."""
+        if not self._claims.owed(claim):
+            return
+        with self._repaying:
+            for one in self._claims.owed(claim):
+                self._unlock(claim, one._replace(kind=LockKind.UNLOCK))
+
+    def _repay_all(self) -> None:
+        """Unlock what owners owe since the server was away; what fails again waits for the next heartbeat."""
+        for claim in self._claims.debts():
+            try:
+                self._repay(claim)
+            except StoreError as error:
+                logger.warning("locks that programs gave back still stand: %s", error)
+                return
+            logger.info("inode %d: a lock that was given back while the server was away is gone now", claim[1])
 
     def _expel_dead(self, ino: int) -> bool:
         """Remove locks whose session is no more; looked for once in a heartbeat. Whether there were any.

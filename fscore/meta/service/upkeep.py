@@ -32,6 +32,7 @@ class Upkeep(Sweeps):
             return
         last_s = self._session.refreshed_s
         self._renew(self._session)
+        self._repay_all()
         self._reap(last_s)
         if self.setting.change_log and self._clock.monotonic() >= self._trim_at:
             self._trim_at = self._clock.monotonic() + LOG_EVERY_S

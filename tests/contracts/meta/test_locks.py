@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
-from fscore.domain.errors import Invalid, ReadOnly, Unsupported
+from fscore.domain.errors import Invalid, ReadOnly, UnavailableError, Unsupported
 from fscore.domain.locks import EOF, LockKind, LockRange
 from fscore.meta.engine import MetaEngine
 from fscore.meta.records import LockOwner, want_flocks, want_plocks
@@ -18,6 +20,7 @@ from tests.kit.tree import mkfile
 
 READ, WRITE, UNLOCK = LockKind.READ, LockKind.WRITE, LockKind.UNLOCK
 A, B = 0xD8E6F55110705D44, 7
+Outage = Callable[[MetaService], AbstractContextManager[None]]
 
 
 def flocks(meta: MetaService, ino: int) -> dict[LockOwner, LockKind]:
@@ -220,3 +223,66 @@ def test_records_of_locks(meta_engine: MetaEngine) -> None:
     engine.drop_session(3)
     with engine.view() as view:
         assert view.flocks(9) == {}
+
+
+@pytest.fixture
+def outage(monkeypatch: pytest.MonkeyPatch) -> Outage:
+    """Lets a client's transactions fail as if its server were away."""
+
+    def away(*_: object) -> None:
+        raise UnavailableError("the server is away")
+
+    @contextmanager
+    def begin(meta: MetaService) -> Iterator[None]:
+        with monkeypatch.context() as patched:
+            patched.setattr(meta.engine, "transact", away)
+            yield
+
+    return begin
+
+
+def test_an_unlock_that_failed_is_made_up_for(make_meta: MakeMeta, outage: Outage) -> None:
+    one, two = make_meta(), make_meta()
+    ino = mkfile(one, b"f")
+    assert one.flock(ino, A, WRITE)
+    assert one.setlk(ino, A, WRITE, 0, 99, 5)
+    assert one.setlk(ino, B, READ, 200, 209, 5)
+    with outage(one):
+        for fails in (
+            lambda: one.flock(ino, A, UNLOCK),
+            lambda: one.setlk(ino, A, UNLOCK, 10, 19, 5),
+            lambda: one.release_locks(ino, B),
+            lambda: one._repay(("flock", ino, A)),
+        ):
+            with pytest.raises(UnavailableError):
+                fails()
+        one._repay_all()
+    assert set(flocks(two, ino)) == {LockOwner(1, A)}
+    one.beat()
+    assert flocks(two, ino) == {}
+    assert {owner.owner: [r[2:] for r in held] for owner, held in plocks(two, ino).items()} == {A: [(0, 9), (20, 99)]}
+    assert two.flock(ino, A, WRITE)
+    assert two.flock(ino, A, UNLOCK)
+
+
+def test_who_locks_again_keeps_what_it_gets(make_meta: MakeMeta, outage: Outage) -> None:
+    """An unlock that is still owed is older than the lock."""
+    one = make_meta()
+    ino = mkfile(one, b"f")
+    assert one.flock(ino, A, WRITE)
+    assert one.setlk(ino, A, WRITE, 0, 99, 5)
+    with outage(one):
+        with pytest.raises(UnavailableError):
+            one.flock(ino, A, UNLOCK)
+        with pytest.raises(UnavailableError):
+            one.setlk(ino, A, UNLOCK, 0, EOF, 5)
+        with pytest.raises(UnavailableError):
+            one.flock(ino, A, READ)
+    assert one.flock(ino, A, READ)
+    assert one.setlk(ino, A, READ, 5, 9, 5)
+    one.beat()
+    assert flocks(one, ino) == {LockOwner(1, A): READ}
+    assert plocks(one, ino) == {LockOwner(1, A): (LockRange(READ, 5, 5, 9),)}
+    one.release_locks(ino, A)
+    assert one.flock(ino, A, UNLOCK)
+    assert (flocks(one, ino), plocks(one, ino)) == ({}, {})
