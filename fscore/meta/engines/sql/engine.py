@@ -362,7 +362,7 @@ class _Viewing:
 
 
 def _raise(cause: Exception, error: Exception) -> NoReturn:
-    if isinstance(cause, TransientError):
+    if isinstance(cause, TransientError | ConflictError):
         cause = UnavailableError(str(cause))
     if cause is error:
         raise error

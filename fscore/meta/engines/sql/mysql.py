@@ -42,6 +42,9 @@ SESSION: Final[Sequence[Call]] = (
     ("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", ()),
     ("SET autocommit = 1, sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'", ()),
 )
+LOCK_WAIT_S: Final = 10
+"""How long a statement waits for a row or a table that others have locked."""
+WAITS: Final = "SET innodb_lock_wait_timeout = %s, lock_wait_timeout = %s"
 
 FAULTS: Final[Mapping[int, Fault]] = {
     1205: Fault.RETRY,  # lock wait timeout
@@ -186,6 +189,7 @@ class Mysql(ServerDialect):
         )
         try:
             wire.batch(SESSION)
+            _bound_waits(wire)
         except DatabaseError:
             wire.close()
             raise
@@ -252,6 +256,15 @@ class Mysql(ServerDialect):
                 _kill(wire, lost.ident)
             wire.batch([("SELECT sleep(0.01)", ())])
         return None
+
+
+def _bound_waits(wire: Wire) -> None:
+    """A server that knows other names than InnoDB's (OceanBase) keeps its own bounds."""
+    try:
+        wire.batch([(WAITS, (LOCK_WAIT_S, LOCK_WAIT_S))])
+    except DatabaseError as error:
+        if error.fault is not Fault.OTHER:
+            raise
 
 
 def _kill(wire: Wire, ident: int) -> None:

@@ -32,6 +32,8 @@ DEFAULTS: Final = {
     "tcp_user_timeout": "30000",
     "application_name": "fscore",
 }
+LOCK_WAIT_S: Final = 10
+"""How long a statement waits for a lock that others hold, unless the URL says lock_timeout."""
 LIBPQ: Final = frozenset(option.keyword.decode() for option in pq.Conninfo.get_defaults())
 
 FAULTS: Final[Mapping[str, Fault]] = {
@@ -76,7 +78,7 @@ TEXT: Final = 0
 class PostgresWire(Wire):
     """One connection, always in pipeline mode; a batch ends with a synchronisation."""
 
-    def __init__(self, conninfo: str) -> None:
+    def __init__(self, conninfo: str, *setup: Call) -> None:
         try:
             connection = pq.PGconn.connect(conninfo.encode())
         except OperationalError as error:
@@ -93,7 +95,7 @@ class PostgresWire(Wire):
         self._names: dict[str, bytes] = {}
         self._decoders: dict[str, tuple[bool, ...]] = {}
         self._made = 0
-        self.life = self.batch([(LIFE, ())])[0].rows
+        self.life = self.batch([*setup, (LIFE, ())])[-1].rows
 
     @property
     def ident(self) -> int:
@@ -268,8 +270,9 @@ class Postgres(ServerDialect):
         options = [known.get("options", ""), *(f"-c {name}={_escaped(value)}" for name, value in session.items())]
         known["options"] = " ".join(filter(None, options))
         known["client_encoding"] = "UTF8"
+        bound: Call = (f"SET lock_timeout = '{LOCK_WAIT_S}s'", ())  # no option: poolers refuse these
         try:
-            wire = PostgresWire(make_conninfo(**known))
+            wire = PostgresWire(make_conninfo(**known), *(() if "lock_timeout" in known["options"] else (bound,)))
         except ValueError as error:
             raise SettingError(f"{place.location}: {error}") from error
         if create and place.schema:

@@ -286,11 +286,12 @@ class ServerLink(Connection):
         return wire
 
     def _ask_freely(self, calls: Sequence[Call], repeats: int) -> list[Answer]:
+        again = (Fault.LOST, Fault.RETRY) if self._begun is None else (Fault.LOST,)  # no transaction is left open
         while True:
             try:
                 return self._send(calls)
             except DatabaseError as error:
-                if error.fault is not Fault.LOST or not repeats:
+                if error.fault not in again or not repeats:
                     raise
                 repeats -= 1
 
