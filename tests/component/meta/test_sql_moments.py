@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from fscore.domain.errors import UnavailableError
+from fscore.domain.errors import SettingError, UnavailableError
 from fscore.domain.quota import Quota, QuotaKey, QuotaKind
 from fscore.meta.engines.sql.links import Call
 from fscore.meta.engines.sql.optimistic import ServerTxn
@@ -128,3 +128,33 @@ def test_totals_are_locked_in_the_official_order(engine: ServerEngine) -> None:
 
     engine.transact(body)
     assert orders == [["totalInodes", "usedSpace"]]
+
+
+@pytest.mark.parametrize("at", [2, -1], ids=["compared", "committed"])
+def test_a_comparison_that_failed_leaves_no_open_transaction(engine: ServerEngine, at: int) -> None:
+    """What was read is compared in a transaction of its own: whoever has the link next is not inside of it."""
+    engine.transact(create(b"warm", 2))
+    link = link_of(engine)
+    snapshot = link._dialect.snapshot
+
+    class Failing(Interrupted):
+        """The server refuses a statement of the comparison."""
+
+        def batch(self, calls: Sequence[Call]) -> list[Answer]:
+            """As the real one, with one statement more."""
+            if calls[0] == snapshot[0]:
+                calls = [*calls[:at], ("SELECT nothing FROM nowhere", ()), *calls[at:]]
+            return self.real.batch(calls)
+
+    def body(txn: MetaTxn) -> None:
+        txn.node(1)
+        txn.node(2)
+
+    wire = link._wire = Failing(link.steal(), "")
+    with pytest.raises(SettingError, match="nowhere"):
+        engine.transact(body)
+    assert wire.closed
+    engine.transact(body)
+    engine.transact(grow)
+    with engine.view() as view:
+        assert view.node(2) == msgspec.structs.replace(FILE, length=1)

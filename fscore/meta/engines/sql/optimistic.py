@@ -29,7 +29,7 @@ from fscore.domain.slices import RECORD, SliceRecord, pack
 from fscore.meta.engines.sql.guards import guards
 from fscore.meta.engines.sql.links import Call, Link, Row
 from fscore.meta.engines.sql.rows import attr_of
-from fscore.meta.engines.sql.servers import COMMIT, ServerDialect, ServerLink
+from fscore.meta.engines.sql.servers import ServerLink
 from fscore.meta.engines.sql.statements import Statements
 from fscore.meta.engines.sql.txn import SqlTxn, SqlView
 from fscore.meta.records import Edge, LockOwner, Want
@@ -285,14 +285,12 @@ class ServerTxn(Batching, SqlTxn):
 
     def unchanged(self) -> bool:
         """Whether all that was read is true at one moment."""
-        dialect, link = self._sql.dialect, self._record.link
-        assert isinstance(dialect, ServerDialect)
         guards = [
             Guard(call, rows, is_node=call[0] == self._sql.get_node)
             for call, rows in self._record.reads.items()
             if call[0] not in self._guarding.uncompared
         ]
-        answers = link.ask([*dialect.snapshot, *(guard.call for guard in guards), COMMIT])[len(dialect.snapshot) : -1]
+        answers = self._record.link.glance([guard.call for guard in guards])
         return all(guard.holds(answer.rows) for guard, answer in zip(guards, answers, strict=True))
 
     def confirm(self) -> None:

@@ -203,6 +203,17 @@ class ServerLink(Connection):
         self._number = numbered[0][0] if numbered else 0
         return answers[len(first) :]
 
+    def glance(self, calls: Sequence[Call]) -> list[Answer]:
+        """Run queries that see one moment, in one round trip. After an error the connection is given up: a transaction
+        is open on it.
+        """
+        first = self._dialect.snapshot
+        try:
+            return self._send([*first, *calls, COMMIT])[len(first) : -1]
+        except BaseException:
+            self._give_up()
+            raise
+
     def begin(self) -> None:
         """Start a transaction; it travels with its first statement."""
         self._begun = False
@@ -286,7 +297,7 @@ class ServerLink(Connection):
         return wire
 
     def _ask_freely(self, calls: Sequence[Call], repeats: int) -> list[Answer]:
-        again = (Fault.LOST, Fault.RETRY) if self._begun is None else (Fault.LOST,)  # no transaction is left open
+        again = {Fault.LOST, Fault.RETRY} if self._begun is None else {Fault.LOST}  # no transaction is left open
         while True:
             try:
                 return self._send(calls)
