@@ -228,7 +228,7 @@ def test_a_compaction_changes_the_key_and_no_byte(open_one: Open) -> None:
     assert read_through(volume, "/plain") == want
 
 
-def test_an_encrypted_volume_keeps_none_unless_asked() -> None:
+def test_an_encrypted_volume_keeps_none_unless_asked(tmp_path: Path) -> None:
     from fscore.runtime.clock import SystemClock
     from fscore.runtime.metrics import Metrics
     from fscore.volume import Options, _caches
@@ -241,7 +241,7 @@ def test_an_encrypted_volume_keeps_none_unless_asked() -> None:
         (plain, "auto", True),
         (plain, "off", False),
     ]:
-        options = Options(cache_dir="/tmp/fscore-test-no-such", whole=policy)  # type: ignore[arg-type]
+        options = Options(cache_dir=str(tmp_path / "cache"), whole=policy)  # type: ignore[arg-type]
         cache, found = _caches(setting, options, SystemClock(), Metrics())
         assert (found is not None) is kept
         if found is not None:
