@@ -162,8 +162,11 @@ class RedisEngine(MetaEngine):
                 return numbers
 
     def _greet(self) -> list[Command]:
-        """A new master may not know the numbers that the old one gave away last; nobody may get them again."""
-        return [("EVAL", scripts.RESERVE, 1, key, 0, last) for key, last in self._reserved.items()]
+        """A new master may not know the numbers that the old one gave away last; nobody may get them again.
+
+        Others take numbers meanwhile: a copy of a dict is made in one step, a list of its items is not.
+        """
+        return [("EVAL", scripts.RESERVE, 1, key, 0, last) for key, last in self._reserved.copy().items()]
 
     def load_setting(self) -> bytes | None:
         """The setting."""

@@ -1,8 +1,9 @@
 """Marks by which a transaction that was sent twice is known: `F<client>.<place>`, a number, gone after ten minutes.
 
-The commit script writes the mark together with everything else, and does nothing where it finds its own. So it may be
-sent again after a lost connection, and after a failover, whatever other clients wrote meanwhile. A mark belongs to one
-transaction at a time; a client has as many as it has transactions under way at once.
+The commit script writes the mark together with everything else, and does nothing where it finds its own number or a
+later one. So it may be sent again after a lost connection, and after a failover, whatever other clients wrote
+meanwhile. A mark belongs to one transaction at a time, and its numbers only rise: a transaction that was given up and
+arrives when the next has had its mark does nothing. A client has as many as it has transactions under way at once.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Marks:
         self._pid = os.getpid()
 
     def take(self) -> tuple[bytes, int]:
-        """A mark's key that nobody uses now, and a number that this client never used."""
+        """A mark's key that nobody uses now, and a number above all that it ever had."""
         if self._pid != os.getpid():
             self._begin()
         try:

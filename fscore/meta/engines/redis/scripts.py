@@ -8,7 +8,7 @@ comparisons, for each its kind and operands, then for each write its command, th
     L value   a list, joined, is this
     M n, n times field value   a hash is this
     E         a hash is empty         e         a hash is not
-    D value   no comparison: a string that is this tells that everything was done before
+    D number  no comparison: a string that is this number, or a larger one, tells that everything was done before
 
 Answer: 1 when everything was written; else, with nothing written, a list of (number of the comparison, the value there
 now) for those that failed. The value of a hash (M) is not sent.
@@ -43,7 +43,7 @@ for n = 1, compared do
     same = now == ARGV[at]
     at = at + 1
   elseif kind == 'D' then
-    if redis.call('GET', key) == ARGV[at] then
+    if tonumber(redis.call('GET', key) or '0') >= tonumber(ARGV[at]) then
       return 1
     end
     same = true
