@@ -163,7 +163,7 @@ class ReadOnly(FsError):
 
 
 class Stale(FsError):
-    """ESTALE: the volume under this client was replaced or destroyed."""
+    """ESTALE: the volume under this client was replaced or destroyed, or a lock that it held was lost."""
 
     code = errno.ESTALE
     says = "stale"

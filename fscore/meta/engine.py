@@ -79,8 +79,8 @@ class MetaEngine(ABC):
         """Unix seconds as the server sees them."""
 
     @abstractmethod
-    def put_session(self, session: Session) -> None:
-        """Register or refresh a session (its info is written only when missing)."""
+    def put_session(self, session: Session) -> bool:
+        """Register or refresh a session (its info is written only when missing). Whether its record was there."""
 
     @abstractmethod
     def sessions(self) -> list[Session]:

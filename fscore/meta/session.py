@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import functools
 import json
 import os
 import socket
@@ -73,15 +74,17 @@ class OwnSession:
         self.sid: Final = sid
         self.refreshed_s = 0.0
         """When it was last refreshed, as the server sees time: that goes on while this machine sleeps."""
+        self.expires = 0
+        """When it expires unless it is refreshed, in unix seconds of the server."""
 
-    def refresh(self) -> Session:
-        """Move the expiry; registers again when a peer thought us dead. Returns what is registered now."""
+    def refresh(self) -> bool:
+        """Move the expiry; registers again when a peer thought us dead. Whether the record was still there."""
         life_s = LIFETIMES * self._heartbeat_s if self._heartbeat_s > 0 else FOREVER_S
         now_s = self._engine.server_time()
         session = Session(self.sid, int(now_s + life_s), self._info)
-        self._engine.put_session(session)
-        self.refreshed_s = now_s
-        return session
+        there = self._engine.put_session(session)
+        self.refreshed_s, self.expires = now_s, session.expires
+        return there
 
     def drop(self) -> None:
         """End it; its sustained inodes must be destroyed before."""
@@ -126,8 +129,13 @@ class OpenFiles:
             self._sustained.add(ino)
             return True
 
+    def sustained(self) -> list[int]:
+        """Every file that only lives for a handle of this client."""
+        with self._lock:
+            return sorted(self._sustained)
+
     def take_sustained(self) -> list[int]:
-        """Every file that only lives for a handle of this client, for the end of the session."""
+        """As `sustained`, for the end of the session: nothing is open any more."""
         with self._lock:
             held, self._sustained = sorted(self._sustained), set()
             self._counts.clear()
@@ -141,22 +149,26 @@ class _Claim:
     refused: bool = False
     held: Ranges = ()
     owed: Ranges = ()
+    lost: Ranges = ()
 
 
 class LockClaims:
     """Which owners may hold a lock through this client, so that unlocking costs nothing for the others; which were
-    refused one, so that asking again costs a read; and which unlocks failed, so that they are made up for. Thread-safe.
+    refused one, so that asking again costs a read; which unlocks failed, so that they are made up for; and which locks
+    were lost with the session, so that their owners are told. Thread-safe.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._claims: dict[LockClaim, _Claim] = {}
         self._looked: dict[int, float] = {}
+        self._era = 0
 
-    def add(self, claim: LockClaim) -> None:
-        """Before the first try, and after one whose outcome is unknown: the lock may be there."""
+    def add(self, claim: LockClaim) -> int:
+        """Before the first try, and after one whose outcome is unknown: the lock may be there. Returns the era."""
         with self._lock:
             self._claims.setdefault(claim, _Claim())
+            return self._era
 
     def has(self, claim: LockClaim) -> bool:
         """Whether the owner tried since it last let go."""
@@ -167,12 +179,16 @@ class LockClaims:
         known = self._claims.get(claim)
         return known is not None and known.refused
 
-    def tried(self, claim: LockClaim, new: LockRange, *, done: bool) -> None:
-        """How a try to lock ended. Who is refused a whole lock has given up the one before."""
+    def tried(self, claim: LockClaim, new: LockRange, era: int, *, done: bool) -> None:
+        """How a try to lock ended. Who is refused a whole lock has given up the one before; what was got in an era
+        that has ended meanwhile is lost, for it may have been got before that.
+        """
         with self._lock:
             known = self._claims.setdefault(claim, _Claim())
             known.refused = not done
-            if done:
+            if done and era != self._era:
+                known.lost = locks.apply(known.lost, new)
+            elif done:
                 known.held = locks.apply(known.held, new)
             elif claim[0] == "flock":
                 known.held = ()
@@ -185,6 +201,7 @@ class LockClaims:
                 return
             known.refused = False
             known.held, known.owed = locks.apply(known.held, gone), locks.apply(known.owed, gone)
+            known.lost = locks.apply(known.lost, gone)
             if (gone.start, gone.end) == (0, locks.EOF) and not known.held:
                 del self._claims[claim]
 
@@ -192,7 +209,7 @@ class LockClaims:
         """Its owner has let this range go, and the server has not heard of it."""
         with self._lock:
             known = self._claims.setdefault(claim, _Claim())
-            known.held = locks.apply(known.held, gone)
+            known.held, known.lost = locks.apply(known.held, gone), locks.apply(known.lost, gone)
             known.owed = locks.apply(known.owed, LockRange(LockKind.READ, 0, gone.start, gone.end))
 
     def owed(self, claim: LockClaim) -> Ranges:
@@ -204,6 +221,22 @@ class LockClaims:
         """Every claim with a range that is still to be unlocked."""
         with self._lock:
             return [claim for claim, known in self._claims.items() if known.owed]
+
+    def lose(self) -> list[LockClaim]:
+        """The session was ended by a peer, and every lock with it: a new era begins. Returns what was held."""
+        with self._lock:
+            self._era += 1
+            gone = [claim for claim, known in self._claims.items() if known.held]
+            before, self._claims = self._claims, {}
+            for claim, known in before.items():
+                if lost := functools.reduce(locks.apply, known.held, known.lost):
+                    self._claims[claim] = _Claim(lost=lost)
+            return gone
+
+    def lost(self, claim: LockClaim) -> bool:
+        """Whether its owner held a lock that is lost, and has not let go of it since."""
+        known = self._claims.get(claim)
+        return known is not None and bool(known.lost)
 
     def due(self, ino: int, now: float, every_s: float) -> bool:
         """Whether it is time to look again who holds the locks of a file."""

@@ -223,6 +223,15 @@ def destroy_sustained(work: Work, sid: int, ino: int) -> None:
     work.log("DELSUSTAINED(%d,%d)", sid, ino)
 
 
+def sustain_again(work: Work, sid: int, ino: int) -> bool:
+    """Note once more that a session keeps a file without a name alive; False when the file is gone."""
+    attr = work.txn.node(ino)
+    if attr is None or attr.nlink > 0:
+        return False
+    work.txn.sustain(sid, ino)
+    return True
+
+
 def drop_orphan(work: Work, ino: int, before_ns: int) -> bool:
     """Remove a node that no directory names and that was not changed since; no directory's counts know it."""
     attr = work.txn.node(ino)

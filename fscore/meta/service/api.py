@@ -88,8 +88,8 @@ class MetaService(QuotaAdmin):
         sid = self._take_numbers(Counter.SESSION, 1)[0]
         self._log.sid = sid
         self._session = OwnSession(self.engine, sid, self.options.heartbeat_s, info)
-        session = self._renew(self._session)
-        self._append_log("NEWSESSION(%d,%d,%s)", sid, session.expires, info)
+        self._renew(self._session)
+        self._append_log("NEWSESSION(%d,%d,%s)", sid, self._session.expires, info)
 
     def _tick(self) -> None:
         self._ticks += 1

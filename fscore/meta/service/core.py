@@ -88,6 +88,8 @@ class Core:
         self._slices = Ids(self._take_numbers, Counter.SLICE, SLICE_BATCH)
         self._opened = OpenFiles()
         self._claims = LockClaims()
+        self._unheld: set[int] = set()
+        self._renewing = threading.Lock()
         self._acls = AclBook(engine)
         self._links = LinkCounts()
         self._session: OwnSession | None = None
@@ -208,8 +210,7 @@ class Core:
     def _run(self, who: Caller, operation: Callable[[Work], T]) -> T:
         """Run an operation in a transaction, and let the rest of this client know what it changed."""
         self._check_writable()
-        if self._clock.monotonic() > self._overdue:
-            self._catch_up()
+        self._check_in_time()
         now_ns = self._clock.now_ns()
         rules = self._current_rules()
         epoch = self._cache.epoch
@@ -232,6 +233,10 @@ class Core:
                 return self.engine.transact(body)
             except RuleMissing as missing:
                 self._acls.add(missing.rule)
+
+    def _check_in_time(self) -> None:
+        if self._clock.monotonic() > self._overdue:
+            self._catch_up()
 
     def _catch_up(self) -> None:
         """The heartbeat is so late that peers may have taken this client for dead: register again before writing."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from fscore.domain.caller import Caller
-from fscore.domain.errors import Invalid, StoreError, Unsupported
+from fscore.domain.errors import Invalid, Stale, StoreError, Unsupported
 from fscore.domain.locks import EOF, LockKind, LockRange
 from fscore.domain.setting import Setting
 from fscore.meta.engine import MetaEngine
@@ -45,8 +45,9 @@ class Locks(Data):
     def _flock(self, ino: int, owner: int, kind: LockKind) -> bool:
         who, claim = self._owner(owner), ("flock", ino, owner)
         if kind == LockKind.UNLOCK:
-            self._unlock(claim, EVERYTHING)
+            self._check_kept(claim, lost=self._unlock(claim, EVERYTHING))
             return True
+        self._check_kept(claim)
         if self._claims.refused(claim):
             with self.engine.view() as view:
                 if not locks.may_flock(view, ino, who, kind):
@@ -57,6 +58,7 @@ class Locks(Data):
         """The first lock of another owner in the way of this one; pid 0 when another client holds it."""
         self._check_alive()
         _check_range(start, end)
+        self._check_kept(("plock", ino, owner))
         who = LockOwner(self.sid or 0, owner)
         with self.engine.view() as view:
             return locks.getlk(view, ino, who, kind, start, end)
@@ -71,34 +73,48 @@ class Locks(Data):
         who, claim = self._owner(owner), ("plock", ino, owner)
         kind, _, start, end = new
         if kind == LockKind.UNLOCK:
-            self._unlock(claim, new)
+            self._check_kept(claim, lost=self._unlock(claim, new))
             return True
+        self._check_kept(claim)
         if self._claims.refused(claim) and self.getlk(ino, owner, kind, start, end) is not None:
             return False
         return self._try(claim, new, lambda work: locks.setlk(work, ino, who, new))
 
     def release_locks(self, ino: int, owner: int) -> None:
         """Unlock every range of an owner, as close(2) does; costs nothing when it never locked any."""
-        self._unlock(("plock", ino, owner), EVERYTHING)
+        claim = ("plock", ino, owner)
+        self._check_kept(claim, lost=self._unlock(claim, EVERYTHING))
 
     def _try(self, claim: LockClaim, new: LockRange, operation: Callable[[Work], bool]) -> bool:
         """One attempt to lock; what its owner still owes comes first."""
         self._repay(claim)
-        self._claims.add(claim)
+        era = self._claims.add(claim)
         try:
             done = self._run(_ROOT, operation)
         except StoreError:
             self._claims.add(claim)
             raise
-        self._claims.tried(claim, new, done=done)
+        self._claims.tried(claim, new, era, done=done)
+        self._check_kept(claim)
         return done
 
-    def _unlock(self, claim: LockClaim, gone: LockRange) -> None:
-        """Unlock a range. What fails because the server is away is owed, for few programs ask twice."""
+    def _check_kept(self, claim: LockClaim, *, lost: bool = False) -> None:
+        """Tell an owner whose lock was lost that what it protected may have changed (decision 012)."""
+        if lost or self._claims.lost(claim):
+            raise Stale(
+                f"a lock of inode {claim[1]} is lost, for this client was away until its peers took it for dead: "
+                "unlock or close the file, look at it again, and lock anew"
+            )
+
+    def _unlock(self, claim: LockClaim, gone: LockRange) -> bool:
+        """Unlock a range; whether its owner had lost a lock of the file. What fails because the server is away is owed,
+        for few programs ask twice.
+        """
         if not self._claims.has(claim):
-            return
+            return False
         kind, ino, owner = claim
         who = self._owner(owner)
+        lost = self._claims.lost(claim)
         try:
             if kind == "flock":
                 self._run(_ROOT, lambda work: locks.flock(work, ino, who, LockKind.UNLOCK))
@@ -108,6 +124,7 @@ class Locks(Data):
             self._claims.owe(claim, gone)
             raise
         self._claims.unlocked(claim, gone)
+        return lost
 
     def _repay(self, claim: LockClaim) -> None:
         """Unlock what an owner owes. One at a time: an owner that locks again must not lose what it gets then."""
@@ -144,6 +161,7 @@ class Locks(Data):
 
     def _owner(self, owner: int) -> LockOwner:
         self._check_writable()
+        self._check_in_time()
         if self._session is None:
             raise Unsupported("locks need a session, and this client has opened the volume without one")
         return LockOwner(self._session.sid, owner)

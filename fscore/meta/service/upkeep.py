@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from fscore.domain.caller import Caller
 from fscore.domain.errors import FsError, StoreError
 from fscore.domain.setting import META_VERSION, Setting
 from fscore.meta.changelog import NANO, time_of
-from fscore.meta.records import Session
+from fscore.meta.ops import remove
 from fscore.meta.service.sweeps import Sweeps
 from fscore.meta.session import LIFETIMES, OwnSession
 from fscore.runtime import log
 
 LATE: Final = 3
 """Who did not beat for so many heartbeats may share the reason with its peers, and judges nobody this time."""
+MOST_TOLD: Final = 20
+"""Inodes that one line of the log names."""
 LOG_EVERY_S: Final = 300
 LOG_WINDOW_S: Final = 270
 
@@ -31,20 +34,42 @@ class Upkeep(Sweeps):
         if self._stale or self._session is None:
             return
         last_s = self._session.refreshed_s
-        self._renew(self._session)
+        if not self._renew(self._session):
+            logger.warning("peers took session %d for dead; it is registered again", self._session.sid)
+        self._hold_again(self._session.sid)
         self._repay_all()
         self._reap(last_s)
         if self.setting.change_log and self._clock.monotonic() >= self._trim_at:
             self._trim_at = self._clock.monotonic() + LOG_EVERY_S
             self.trim_log()
 
-    def _renew(self, own: OwnSession) -> Session:
-        """Refresh the session. Its expiry counts from before it was stored, so the time is taken before."""
+    def _renew(self, own: OwnSession) -> bool:
+        """Refresh the session; whether it was still there. Its expiry counts from before it was stored, so the time is
+        taken before.
+        """
         began = self._clock.monotonic()
-        session = own.refresh()
+        with self._renewing:
+            there = own.refresh()
+            if not there:
+                self._mourn()
         if self.options.background and self.options.heartbeat_s > 0:
             self._overdue = began + LIFETIMES * self.options.heartbeat_s
-        return session
+        return there
+
+    def _mourn(self) -> None:
+        """What went with the session: no lock stands any more, and files without a name are gone or loose."""
+        if gone := self._claims.lose():
+            inos = ", ".join(str(ino) for ino in sorted({claim[1] for claim in gone})[:MOST_TOLD])
+            logger.error("locks of %d programs are lost: peers took this client for dead (inodes %s)", len(gone), inos)
+        self._unheld |= set(self._opened.sustained())
+
+    def _hold_again(self, sid: int) -> None:
+        """Keep files without a name alive that a handle here still needs, as far as they are there."""
+        for ino in sorted(self._unheld):
+            self._cache.forget(ino)
+            if not self._run(_ROOT, partial(remove.sustain_again, sid=sid, ino=ino)):
+                logger.error("open inode %d, which has no name, is lost: peers took this client for dead", ino)
+            self._unheld.discard(ino)
 
     def _catch_up(self) -> None:
         logger.warning("the heartbeat of session %s is late; registering again", self.sid)

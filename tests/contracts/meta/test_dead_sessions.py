@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from fscore.domain.errors import NotFound, UnavailableError
+from fscore.domain.errors import NotFound, Stale, UnavailableError
 from fscore.domain.ids import ROOT
 from fscore.domain.locks import EOF, LockKind, LockRange
 from fscore.meta.records import LockOwner, Session
@@ -13,7 +15,7 @@ from fscore.meta.txn import MetaTxn
 from tests.kit.engines import MakeMeta
 from tests.kit.tree import SUPER, mkfile
 
-READ, WRITE = LockKind.READ, LockKind.WRITE
+READ, WRITE, UNLOCK = LockKind.READ, LockKind.WRITE, LockKind.UNLOCK
 
 
 def expire(meta: MetaService, dead: MetaService) -> int:
@@ -51,6 +53,99 @@ def test_who_was_taken_for_dead_registers_again(make_meta: MakeMeta) -> None:
     assert sid in {session.sid for session in alive.engine.sessions()}
     assert slow.flock(ino, 1, WRITE)
     assert not alive.flock(ino, 1, WRITE)
+
+
+def test_who_held_locks_when_it_was_taken_for_dead_is_told(
+    make_meta: MakeMeta, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever locked meanwhile may have changed what the lock protected: every owner hears of it, until it lets go."""
+    slow, alive = make_meta(), make_meta()
+    whole, ranges, other = (mkfile(slow, name) for name in (b"whole", b"ranges", b"other"))
+    assert slow.flock(whole, 1, WRITE)
+    assert slow.setlk(ranges, 2, WRITE, 0, 99, 5)
+    assert slow.setlk(ranges, 3, READ, 200, 209, 5)
+    assert slow.setlk(ranges, 4, READ, 300, 309, 5)
+    assert slow.setlk(ranges, 4, UNLOCK, 300, 309, 5), "this one holds nothing any more"
+    expire(alive, slow)
+    alive.beat()
+    assert alive.flock(whole, 1, WRITE)
+    assert alive.flock(whole, 1, UNLOCK)
+    slow.beat()
+    assert f"locks of 3 programs are lost: peers took this client for dead (inodes {whole}, {ranges})" in caplog.text
+    for _ in range(2):
+        for asks in (
+            lambda: slow.flock(whole, 1, READ),
+            lambda: slow.setlk(ranges, 2, WRITE, 500, 501, 5),
+            lambda: slow.getlk(ranges, 2, WRITE, 500, 501),
+            lambda: slow.setlk(ranges, 3, UNLOCK, 200, 204, 5),
+        ):
+            with pytest.raises(Stale, match="lock anew"):
+                asks()
+    assert slow.setlk(ranges, 4, WRITE, 300, 309, 5)
+    assert slow.flock(other, 1, WRITE), "of this file it had no lock"
+    assert alive.setlk(ranges, 2, WRITE, 0, 99, 6)
+    for lets_go in (
+        lambda: slow.flock(whole, 1, UNLOCK),
+        lambda: slow.release_locks(ranges, 2),
+        lambda: slow.setlk(ranges, 3, UNLOCK, 205, EOF, 5),
+    ):
+        with pytest.raises(Stale):
+            lets_go()
+    assert slow.flock(whole, 1, WRITE)
+    assert not slow.setlk(ranges, 2, WRITE, 0, 99, 5)
+    assert slow.setlk(ranges, 3, READ, 200, 209, 5)
+    slow.release_locks(ranges, 2)
+    slow.beat()
+    assert slow.flock(whole, 1, READ)
+
+
+def test_a_lock_got_while_its_session_ends_is_lost(make_meta: MakeMeta, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer to a lock comes before the peers clear it away, and is looked at after that."""
+    slow, alive = make_meta(), make_meta()
+    ino = mkfile(slow, b"f")
+    transact = slow.engine.transact
+
+    def suspended(body: Callable[[MetaTxn], object]) -> object:
+        answer = transact(body)
+        monkeypatch.setattr(slow.engine, "transact", transact)
+        expire(alive, slow)
+        alive.beat()
+        slow.beat()
+        return answer
+
+    monkeypatch.setattr(slow.engine, "transact", suspended)
+    with pytest.raises(Stale):
+        slow.flock(ino, 1, WRITE)
+    with pytest.raises(Stale):
+        slow.flock(ino, 1, UNLOCK)
+    assert slow.flock(ino, 1, WRITE)
+
+
+def test_open_files_without_a_name_are_held_again_or_lost(
+    make_meta: MakeMeta, caplog: pytest.LogCaptureFixture
+) -> None:
+    slow, alive = make_meta(), make_meta()
+    held = mkfile(slow, b"held", 10)
+    slow.open_file(SUPER, held, write=False)
+    slow.unlink(SUPER, ROOT, b"held")
+    sid = expire(alive, slow)
+    slow.engine.drop_session(sid)
+
+    def forget(txn: MetaTxn) -> None:
+        txn.unsustain(sid, held)
+
+    slow.engine.transact(forget)
+    slow.beat()
+    assert alive.engine.sustained(sid) == [held], "its peers had not come to it yet"
+    assert slow.getattr(held).nlink == 0
+    alive.end_session(sid)
+    slow.beat()
+    assert f"open inode {held}, which has no name, is lost" in caplog.text
+    alive.purge_deleted()
+    for looks in (lambda: slow.getattr(held), lambda: slow.records(held, 0)):
+        with pytest.raises(NotFound):
+            looks()
+    slow.close_file(held)
 
 
 def test_who_was_away_itself_gives_its_peers_one_more_heartbeat(

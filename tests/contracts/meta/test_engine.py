@@ -381,9 +381,10 @@ def test_one_inode_at_a_time_is_never_the_root(engine: MetaEngine) -> None:
 
 
 def test_sessions(engine: MetaEngine) -> None:
-    engine.put_session(Session(3, 1000, b'{"Version": "1"}'))
-    engine.put_session(Session(4, 1001, b"{}"))
-    engine.put_session(Session(3, 2000, b"not written again"))
+    assert not engine.put_session(Session(3, 1000, b'{"Version": "1"}'))
+    assert not engine.put_session(Session(4, 1001, b"{}"))
+    assert engine.put_session(Session(3, 2000, b"not written again"))
+    assert engine.put_session(Session(3, 2000, b"")), "nothing to change is no sign that it is gone"
     assert sorted(engine.sessions()) == [Session(3, 2000, b'{"Version": "1"}'), Session(4, 1001, b"{}")]
     put(engine, lambda t: t.sustain(3, 9), lambda t: t.sustain(3, 8), lambda t: t.sustain(4, 9))
     put(engine, lambda t: t.sustain(3, 9))
@@ -394,6 +395,8 @@ def test_sessions(engine: MetaEngine) -> None:
     engine.drop_session(3)
     assert engine.sessions() == [Session(4, 1001, b"{}")]
     assert engine.sustained(4) == [9]
+    assert not engine.put_session(Session(3, 3000, b"new"))
+    assert engine.sessions() == [Session(3, 3000, b"new"), Session(4, 1001, b"{}")]
 
 
 def test_directory_statistics(engine: MetaEngine) -> None:

@@ -103,12 +103,13 @@ class MemoryEngine(MetaEngine):
         """See `MetaEngine`: the server is this process."""
         return self._clock.now_ns() / 1e9
 
-    def put_session(self, session: Session) -> None:
+    def put_session(self, session: Session) -> bool:
         """See `MetaEngine`."""
         with self._lock:
             known = self._tables.sessions.get(session.sid)
             info = session.info if known is None else known.info
             self._tables.sessions[session.sid] = Session(session.sid, session.expires, info)
+            return known is not None
 
     def sessions(self) -> list[Session]:
         """See `MetaEngine`."""

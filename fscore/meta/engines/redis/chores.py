@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from fscore.domain.quota import QuotaKind
 from fscore.meta.engines.redis.keys import OTHER_COUNTERS, Keys, parse_delfile, parse_lock_field
 from fscore.meta.engines.redis.link import Link
-from fscore.meta.engines.redis.scripts import COMMIT
+from fscore.meta.engines.redis.scripts import COMMIT, PUT_SESSION
 from fscore.meta.records import Counter, Session
 
 
@@ -38,13 +38,10 @@ def counters(link: Link, keys: Keys) -> dict[str, int]:
     return found
 
 
-def put_session(link: Link, keys: Keys, session: Session) -> None:
-    """Its info when that is missing, and its expiry, at once."""
-    writes = (("HSETNX", session.sid, session.info), ("ZADD", session.expires, session.sid))
-    args: list[bytes | int | str] = [0]
-    for command, *rest in writes:
-        args += (str(command), len(rest), *rest)
-    link.script(COMMIT, (keys.session_infos, keys.all_sessions), args)
+def put_session(link: Link, keys: Keys, session: Session) -> bool:
+    """Its info when that is missing, and its expiry, at once. Whether it had an expiry before."""
+    names = (keys.session_infos, keys.all_sessions)
+    return bool(link.script(PUT_SESSION, names, (session.sid, session.expires, session.info)))
 
 
 def sessions(link: Link, keys: Keys) -> list[Session]:

@@ -194,9 +194,9 @@ class RedisEngine(MetaEngine):
         seconds, micros = self._link.ask("TIME")
         return int(seconds) + int(micros) / 1e6
 
-    def put_session(self, session: Session) -> None:
+    def put_session(self, session: Session) -> bool:
         """Register a session, or put off its expiry."""
-        chores.put_session(self._link, self._keys, session)
+        return chores.put_session(self._link, self._keys, session)
 
     def sessions(self) -> list[Session]:
         """Every session."""

@@ -191,6 +191,14 @@ return 1
 """
 """Takes a job's turn when the last one is longer ago than the window: ARGV = now, window."""
 
+PUT_SESSION: Final = """
+local there = redis.call('ZSCORE', KEYS[2], ARGV[1])
+redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[3])
+redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
+return there and 1 or 0
+"""
+"""Registers a session or puts off its expiry: ARGV = session, expiry, info. Answers whether it was registered."""
+
 LOG_PAGE: Final = """
 local length = redis.call('LLEN', KEYS[1])
 local first = tonumber(redis.call('GET', KEYS[2]) or '0') - length + 1

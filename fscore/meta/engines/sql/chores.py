@@ -55,10 +55,12 @@ def init_volume(link: Link, sql: Statements, setting: bytes, nodes: Mapping[int,
             link.run(sql.put_counter, (name, value))
 
 
-def put_session(link: Link, sql: Statements, session: Session) -> None:
-    """Put off a session's expiry, or insert it when it is not there (any more)."""
-    if not link.run(sql.keep_session, (session.expires, session.sid)):
-        link.run(sql.add_session, (session.sid, session.expires, session.info))
+def put_session(link: Link, sql: Statements, session: Session) -> bool:
+    """Put off a session's expiry, or insert it when it is not there (any more). Whether it was."""
+    if link.run(sql.keep_session, (session.expires, session.sid)):
+        return True
+    link.run(sql.add_session, (session.sid, session.expires, session.info))
+    return False
 
 
 def drop_session(link: Link, sql: Statements, sid: int) -> None:

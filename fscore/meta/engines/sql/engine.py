@@ -129,9 +129,9 @@ class SqlEngine(MetaEngine):
         now_us = self._read(self._dialect.now_us)
         return self._clock.now_ns() / 1e9 if now_us is None else now_us / 1e6
 
-    def put_session(self, session: Session) -> None:
+    def put_session(self, session: Session) -> bool:
         """Insert a session, or put off its expiry."""
-        self._write(lambda link: chores.put_session(link, self._sql, session))
+        return self._write(lambda link: chores.put_session(link, self._sql, session))
 
     def sessions(self) -> list[Session]:
         """Every session."""
