@@ -15,8 +15,8 @@ How to write a statement that runs on SQLite, PostgreSQL and MySQL:
 * In a reader of `SqlView`/`SqlTxn` use `self._link.one` and `.all` with a plain SELECT: on servers the engine reads
   without locks and compares each such read at commit, with the rows locked; `for_update` is not wanted there. A SELECT
   whose rows have no natural order needs ORDER BY, else the comparison fails for nothing.
-* An intent of `SqlTxn` is `self._link.run`, whose count is not known on servers (intents go out with the commit):
-  what must have hit a row is `self._link.must`. Relative updates (`column + ?`) wherever others may write the row too.
+* An intent of `SqlTxn` is `self._link.run`, whose count is not known on servers (intents go out with the commit).
+  Relative updates (`column + ?`) wherever others may write the row too.
 * In `chores` (functions over a link, inside `SqlEngine._write`) statements run one by one: there a read that decides a
   write is locked by `Dialect.for_update`, and `run` returns the count of rows matched.
 """

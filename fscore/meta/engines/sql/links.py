@@ -6,8 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fscore.domain.errors import ConflictError
-
 Row = tuple[Any, ...]
 """A row as the driver gives it; the statement says what is in it. Texts and blobs are bytes."""
 Raw = Any
@@ -32,11 +30,6 @@ class Link(ABC):
     @abstractmethod
     def run(self, sql: str, args: Sequence[object] = ()) -> int:
         """Rows that the statement matched; of an intent that goes out with the commit, 1."""
-
-    def must(self, sql: str, args: Sequence[object] = ()) -> None:
-        """As `run`; ConflictError when no row was matched."""
-        if not self.run(sql, args):
-            raise ConflictError("a row that was read is gone")
 
     def fetch(self, calls: Sequence[Call]) -> None:  # noqa: B027 - in a file a question costs no trip
         """These will be asked by `one` or `all`; where a question costs a round trip, ask them all in one."""

@@ -85,12 +85,11 @@ class Ahead(Remembering):
 class Recorder(Remembering):
     """Remembers what was read, keeps what shall be written."""
 
-    __slots__ = ("intents", "musts", "trips")
+    __slots__ = ("intents", "trips")
 
     def __init__(self, link: ServerLink) -> None:
         super().__init__(link)
         self.intents: list[Call] = []
-        self.musts: list[int] = []
         self.trips = 0
 
     def all(self, sql: str, args: Sequence[object] = ()) -> list[Row]:
@@ -106,11 +105,6 @@ class Recorder(Remembering):
         """Keep an intent."""
         self.intents.append((sql, args))
         return 1
-
-    def must(self, sql: str, args: Sequence[object] = ()) -> None:
-        """Keep an intent that has to match a row."""
-        self.musts.append(len(self.intents))
-        self.intents.append((sql, args))
 
     def fetch(self, calls: Sequence[Call]) -> None:
         """As `Remembering`, counted."""
@@ -310,7 +304,7 @@ class ServerTxn(Batching, SqlTxn):
         for guard, answer in zip(guards, answers, strict=True):
             if not guard.holds(answer.rows):
                 raise ConflictError("what was read has changed")
-        record.link.finish(record.intents, record.musts)
+        record.link.finish(record.intents)
 
     def _guards(self) -> Iterator[Guard]:
         reads, sql, guarding = self._record.reads, self._sql, self._guarding

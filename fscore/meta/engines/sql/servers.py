@@ -224,17 +224,12 @@ class ServerLink(Connection):
             self.finish(())
         self._begun = None
 
-    def finish(self, calls: Sequence[Call], must: Sequence[int] = ()) -> None:
+    def finish(self, calls: Sequence[Call]) -> None:
         """Run the transaction's last statements and commit, in one round trip.
 
-        ConflictError when one of those in `must` matches no row. UnknownError when nobody can tell the outcome.
+        UnknownError when nobody can tell the outcome.
         """
-        if must:
-            answers = self.ask(calls)
-            if any(not answers[index].matched for index in must):
-                raise ConflictError("a row that was read is gone")
-            calls = ()
-        elif not self._begun:
+        if not self._begun:
             self.ask(())
         lost = Lost(self.wire.ident, self.wire.life, self._number)
         try:
