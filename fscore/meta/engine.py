@@ -99,8 +99,11 @@ class MetaEngine(ABC):
         """Remove a session's record and locks; its sustained inodes are the caller's to destroy first."""
 
     @abstractmethod
-    def add_dir_stats(self, deltas: Mapping[int, DirStat]) -> list[int]:
-        """Add to directories' statistics; return those without a record, or with one that became negative."""
+    def add_dir_stats(self, deltas: Mapping[int, DirStat]) -> list[int] | None:
+        """Add to directories' statistics, never twice; return those without a record, or with one that became negative.
+
+        None when nobody can tell whether it happened. After UnavailableError it has not.
+        """
 
     @abstractmethod
     def dir_stat(self, ino: int) -> DirStat | None:

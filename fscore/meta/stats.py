@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from fscore.domain.attr import Kind, space_of
+from fscore.domain.errors import UnavailableError
 from fscore.domain.ids import TRASH
 from fscore.meta.engine import MetaEngine
 from fscore.meta.records import DirStat
@@ -23,7 +24,8 @@ class DirStats:
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
         self._changes: dict[int, DirStat] = {}
-        self._negative: set[int] = set()
+        self._suspects: dict[int, bool] = {}
+        """Directories that were negative (False), and those whose changes may have been stored or not (True)."""
 
     def add(self, changes: Iterable[tuple[int, int, int, int]]) -> None:
         """Gather (directory, length, space, inodes)."""
@@ -34,33 +36,66 @@ class DirStats:
 
     def flush(self, *, heal: bool = True) -> None:
         """Store what was gathered. Missing statistics are counted anew; negative ones only when they still are at
-        the next flush that may `heal`, for a peer may be about to add what makes them whole.
+        the next flush that may `heal`, for a peer may be about to add what makes them whole, and doubtful ones then.
         """
         with self._flushing:
-            if heal:
-                self._heal()
-            with self._lock:
-                changes, self._changes = self._changes, {}
-            changes = {ino: stat for ino, stat in changes.items() if any(stat)}
-            if not changes:
-                return
-            for ino in self._engine.add_dir_stats(changes):
-                if self._engine.dir_stat(ino) is None:
-                    self.recount(ino)
-                else:
-                    self._negative.add(ino)
+            try:
+                if heal:
+                    self._heal()
+            finally:  # what cannot be counted keeps nothing else back
+                self._store()
 
     def settle(self) -> None:
-        """Count anew what is negative now: no peer is left who could make it whole."""
+        """Count anew what is negative or doubtful now: no peer is left who could make it whole."""
         with self._flushing:
             self._heal()
 
-    def _heal(self) -> None:
-        suspects, self._negative = self._negative, set()
-        for ino in suspects:
-            stat = self._engine.dir_stat(ino)
-            if stat is not None and min(stat) < 0:
+    def _store(self) -> None:
+        with self._lock:
+            changes, self._changes = self._changes, {}
+        changes = {ino: stat for ino, stat in changes.items() if any(stat)}
+        if not changes:
+            return
+        try:
+            wrong = self._engine.add_dir_stats(changes)
+        except UnavailableError:  # nothing was stored
+            self.add((ino, *stat) for ino, stat in changes.items())
+            raise
+        except BaseException:
+            self._suspects.update(dict.fromkeys(changes, True))
+            raise
+        if wrong is None:
+            self._suspects.update(dict.fromkeys(changes, True))
+            return
+        for ino in wrong:
+            self._suspects.setdefault(ino, False)
+        for ino in wrong:
+            if self._engine.dir_stat(ino) is None:
                 self.recount(ino)
+                self._suspects.pop(ino)
+
+    def _heal(self) -> None:
+        for _ in range(len(self._suspects)):
+            ino, doubtful = next(iter(self._suspects.items()))
+            del self._suspects[ino]
+            try:
+                self._check(ino, doubtful=doubtful)
+            except BaseException:
+                self._suspects[ino] = doubtful  # behind the others
+                raise
+
+    def _check(self, ino: int, *, doubtful: bool) -> None:
+        stat = self._engine.dir_stat(ino)
+        if not doubtful and (stat is None or min(stat) >= 0):
+            return
+        with self._lock:
+            gathered = self._changes.pop(ino, None)  # the entries have it already
+        counted = None
+        try:
+            counted = self.recount(ino)
+        finally:
+            if counted is None and gathered is not None:
+                self.add([(ino, *gathered)])
 
     def recount(self, ino: int) -> DirStat | None:
         """Count a directory's entries and store the result; None when it is gone, or lies in the trash."""

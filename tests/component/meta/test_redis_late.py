@@ -5,13 +5,19 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
 import pytest
 
+from fscore.domain.caller import Caller
 from fscore.domain.errors import UnavailableError
+from fscore.domain.ids import ROOT
+from fscore.domain.setting import Setting
 from fscore.meta.engines.redis.engine import RedisEngine
 from fscore.meta.engines.redis.keys import Keys
 from fscore.meta.engines.redis.link import Answer, Command
+from fscore.meta.service import MetaService
+from fscore.runtime.clock import FakeClock
 from tests.kit.bodies import bump, create
 from tests.kit.redis_server import CutLink
 
@@ -87,6 +93,24 @@ def test_a_late_transaction_that_nobody_followed_happens_once(stalled: tuple[Red
     client.transact(lambda txn: txn.add_usage(4096, 1))
     with client.view() as view:
         assert view.usage().inodes == 3
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_statistics_that_were_cut_are_counted_anew(redis_url: str, when: Literal["before", "after"]) -> None:
+    """The answer to a flush is lost, and with it whether anything was added; a count too large is never negative."""
+    link, clock = CutLink(redis_url), FakeClock()
+    engine = RedisEngine(link, Keys())
+    MetaService.format(engine, Setting(name="late", uuid="6b3f0c1e-5a9d-4c7e-9d1b-2f4a8e6c0d13"), clock)
+    with MetaService.open(engine, clock, background=False) as service:
+        folder, _ = service.mkdir(Caller.root(), ROOT, b"folder", 0o755)
+        service.flush()
+        service.create(Caller.root(), folder, b"one", 0o644)
+        link.cut_next(when)
+        service.flush_stats()
+        assert engine.dir_stat(folder) == ((0, 4096, 1) if when == "after" else (0, 0, 0))
+        service.create(Caller.root(), folder, b"two", 0o644)
+        service.flush_stats()
+        assert engine.dir_stat(folder) == (0, 8192, 2)
 
 
 def test_a_new_master_is_greeted_while_another_thread_takes_its_first_number(redis_engine: RedisEngine) -> None:

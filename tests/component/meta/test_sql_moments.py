@@ -13,7 +13,8 @@ from fscore.domain.quota import Quota, QuotaKey, QuotaKind
 from fscore.meta.engines.sql.links import Call
 from fscore.meta.engines.sql.optimistic import ServerTxn
 from fscore.meta.engines.sql.server_engine import ServerEngine
-from fscore.meta.engines.sql.servers import COMMIT, Answer, DatabaseError, Fault
+from fscore.meta.engines.sql.servers import COMMIT, Answer, DatabaseError, Fault, Wire
+from fscore.meta.records import DirStat
 from fscore.meta.txn import MetaTxn
 from tests.kit.bodies import FILE, ROOT_ATTR, bump, create
 from tests.kit.engines import SQL_SERVERS, fresh_url
@@ -158,3 +159,38 @@ def test_a_comparison_that_failed_leaves_no_open_transaction(engine: ServerEngin
     engine.transact(grow)
     with engine.view() as view:
         assert view.node(2) == msgspec.structs.replace(FILE, length=1)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_statistics_whose_commit_was_cut_are_not_added_twice(engine: ServerEngine, when: str) -> None:
+    engine.set_dir_stat(2, DirStat(1, 4096, 1))
+    cut(engine, when)
+    told = engine.add_dir_stats({2: DirStat(10, 4096, 1)})
+    added = engine.dir_stat(2) == DirStat(11, 8192, 2)
+    assert added or engine.dir_stat(2) == DirStat(1, 4096, 1)
+    if engine.name == "postgres":  # which remembers
+        assert (told, added) == ([], True)
+    else:
+        assert (told, added) == (None, when == "after")
+    assert engine.add_dir_stats({3: DirStat(1, 1, 1)}) == [3]
+
+
+def test_an_outcome_that_no_connection_is_to_be_had_for_is_unknown(engine: ServerEngine) -> None:
+    """The server went away at the commit and stays away: nobody says that nothing was stored."""
+    engine.transact(create(b"warm", 2))
+    engine.set_dir_stat(2, DirStat(1, 4096, 1))
+
+    def away() -> Wire:
+        raise UnavailableError("nobody is there")
+
+    cut(engine, "after")
+    link_of(engine).reopen = away
+    assert engine.add_dir_stats({2: DirStat(10, 4096, 1)}) is None
+    engine.transact(grow)
+    cut(engine, "after")
+    link_of(engine).reopen = away
+    with pytest.raises(UnavailableError, match="unknown"):
+        engine.transact(grow)
+    with engine.view() as view:
+        assert view.node(2) == msgspec.structs.replace(FILE, length=2)
+    assert engine.dir_stat(2) == DirStat(11, 8192, 2)

@@ -215,15 +215,15 @@ class RedisEngine(MetaEngine):
         """Remove a session's locks, then its record."""
         chores.drop_session(self._link, self._keys, sid)
 
-    def add_dir_stats(self, deltas: Mapping[int, DirStat]) -> list[int]:
-        """Add where there is a record; whom to count anew: all, when the connection was lost meanwhile."""
+    def add_dir_stats(self, deltas: Mapping[int, DirStat]) -> list[int] | None:
+        """Add where there is a record. Nobody can tell when the connection was lost meanwhile."""
         if not deltas:
             return []
         args = [number for ino, stat in deltas.items() for number in (ino, *stat)]
         try:
             missing = self._link.script(scripts.ADD_STATS, self._keys.dir_stats, args, again=False)
         except LostError:
-            return sorted(deltas)
+            return None
         return sorted(int(ino) for ino in missing)
 
     def dir_stat(self, ino: int) -> DirStat | None:

@@ -113,7 +113,7 @@ class Link:
                 return self._trip(commands)
             except _AskedError as asked:
                 error: TransientError = asked
-                answers = self._trip_to(asked.host, commands)
+                answers = self._trip_to(asked.host, commands, again=again)
                 if answers is not None:
                     return answers
             except TransientError as found:
@@ -179,7 +179,7 @@ class Link:
                 raise TransientError(f"{answer} of {int(command[1])} replicas have what was written")
         return answers
 
-    def _trip_to(self, host: Host, commands: Sequence[Command]) -> list[Answer] | None:
+    def _trip_to(self, host: Host, commands: Sequence[Command], *, again: bool) -> list[Answer] | None:
         """One trip to the node that a slot is moving to; None when it would rather not."""
         assert isinstance(self.master, Clustered)
         connection = self.master.at(host)
@@ -187,6 +187,8 @@ class Link:
             asking = [part for command in commands for part in (("ASKING",), command)]
             answers = self._exchange(self.master.generation, connection, asking)[1::2]
         except LostError:
+            if not again:
+                raise
             return None
         finally:
             connection.disconnect()

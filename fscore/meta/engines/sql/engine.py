@@ -151,7 +151,7 @@ class SqlEngine(MetaEngine):
         """Remove a session's locks and its record."""
         self._write(lambda link: chores.drop_session(link, self._sql, sid))
 
-    def add_dir_stats(self, deltas: Mapping[int, DirStat]) -> list[int]:
+    def add_dir_stats(self, deltas: Mapping[int, DirStat]) -> list[int] | None:
         """Relative updates; those that hit no row, or go below zero, are returned."""
         return self._write(lambda link: chores.add_dir_stats(link, self._sql, deltas)) if deltas else []
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from fscore.domain.attr import Attr
 from fscore.domain.errors import CorruptError, SettingError, StoreError, UnavailableError
+from fscore.meta.engines.sql import chores
 from fscore.meta.engines.sql.connections import Connection, Connections
 from fscore.meta.engines.sql.dialects import Dialect
 from fscore.meta.engines.sql.engine import SqlEngine
@@ -24,6 +25,7 @@ from fscore.meta.engines.sql.servers import (
     ServerLink,
     UnknownError,
 )
+from fscore.meta.records import DirStat
 from fscore.meta.txn import MetaTxn, MetaView
 
 T = TypeVar("T")
@@ -93,7 +95,7 @@ class ServerEngine(SqlEngine):
         except UnknownError as error:
             try:
                 happened = txn.happened()
-            except DatabaseError:  # lost again: it may have
+            except (DatabaseError, StoreError):  # lost again, or no connection to be had: it may have
                 happened = None
             if happened is None:
                 raise UnavailableError(
@@ -102,6 +104,13 @@ class ServerEngine(SqlEngine):
             if not happened:
                 raise LostError(str(error)) from error
         return result
+
+    def add_dir_stats(self, deltas: Mapping[int, DirStat]) -> list[int] | None:
+        """As `SqlEngine`, and never twice: None when the outcome is unknown."""
+        try:
+            return super()._write(lambda link: chores.add_dir_stats(link, self._sql, deltas)) if deltas else []
+        except UnknownError:
+            return None
 
     def _write(self, work: Callable[[Connection], T]) -> T:
         """As `SqlEngine`; these jobs may be done twice, so that one whose outcome is unknown is."""

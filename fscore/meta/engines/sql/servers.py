@@ -248,6 +248,8 @@ class ServerLink(Connection):
             try:
                 outcome = self._dialect.outcome(self.wire, lost)
                 break
+            except StoreError:  # no connection to be had, for all the patience there is
+                break
             except BaseException as again:  # as in `_send`; lost again, it is still the outcome that is asked for
                 self._give_up()
                 if not isinstance(again, DatabaseError):
