@@ -86,9 +86,9 @@ class OwnSession:
         self.refreshed_s, self.expires = now_s, session.expires
         return there
 
-    def drop(self) -> None:
-        """End it; its sustained inodes must be destroyed before."""
-        self._engine.drop_session(self.sid)
+    def expire(self) -> None:
+        """End it now, and leave what it has to its peers."""
+        self._engine.put_session(Session(self.sid, int(self._engine.server_time()), self._info))
 
 
 class OpenFiles:
@@ -134,12 +134,11 @@ class OpenFiles:
         with self._lock:
             return sorted(self._sustained)
 
-    def take_sustained(self) -> list[int]:
-        """As `sustained`, for the end of the session: nothing is open any more."""
+    def close_all(self) -> None:
+        """The end of the session: nothing is open any more."""
         with self._lock:
-            held, self._sustained = sorted(self._sustained), set()
+            self._sustained.clear()
             self._counts.clear()
-            return held
 
 
 @dataclasses.dataclass(slots=True)

@@ -16,8 +16,11 @@ from fscore.meta.records import Counter
 from fscore.meta.service.core import MetaOptions, OptionChanges
 from fscore.meta.service.quotas import QuotaAdmin
 from fscore.meta.session import OwnSession, client_version, describe
+from fscore.runtime import log
 from fscore.runtime.clock import Clock, SystemClock
 from fscore.runtime.threads import Ticker
+
+logger = log.get(__name__)
 
 FLUSH_S: Final = 1.0
 QUOTA_TICKS: Final = 3
@@ -113,9 +116,7 @@ class MetaService(QuotaAdmin):
 
     def _end(self) -> None:
         if self._session is not None:
-            for ino in self._opened.take_sustained():
-                self._destroy_sustained(ino)
-            self.end_session(self._session.sid)
+            self._end_own(self._session)
         if not self.read_only:
             self.flush()
             try:
@@ -124,6 +125,17 @@ class MetaService(QuotaAdmin):
                 self.flush(heal=False)
             if not self.engine.sessions():
                 self._stats.settle()
+
+    def _end_own(self, own: OwnSession) -> None:
+        """What only lived for this client goes, as far as that is done in `LEAVE_S`; then its session with its locks.
+        What is left is left with the session, which has expired: the next client that looks goes on.
+        """
+        began = self._clock.monotonic()
+        self._opened.close_all()
+        if not self.end_session(own.sid, lambda: self._out_of_time(began)):
+            logger.warning("session %d leaves deleted files that were open to its peers", own.sid)
+            self._repay_all()
+            own.expire()
 
     def __enter__(self) -> Self:
         return self

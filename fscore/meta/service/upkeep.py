@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -110,7 +111,7 @@ class Upkeep(Sweeps):
             if not self._is_over(sid, now_s):
                 return
             logger.info("cleaning up after session %d, which expired", sid)
-            self.end_session(sid)
+            self.end_session(sid, self._leaving.is_set)
         except (FsError, StoreError) as error:
             logger.warning("session %d is not cleaned up yet: %s", sid, error)
 
@@ -119,12 +120,17 @@ class Upkeep(Sweeps):
         known = (*self.engine.sessions(), *self.engine.legacy_sessions())
         return any(session.sid == sid and session.expires <= now_s for session in known)
 
-    def end_session(self, sid: int) -> None:
-        """Destroy what a session that is over kept alive, and forget it."""
+    def end_session(self, sid: int, stop: Callable[[], bool] = lambda: False) -> bool:
+        """Destroy what a session that is over kept alive, and forget it; False when it was told to stop before: its
+        record then stays, with the rest, for the next client that looks.
+        """
         for ino in self.engine.sustained(sid):
+            if stop():
+                return False
             self._destroy_held(sid, ino)
         self.engine.drop_session(sid)
         self._append_log("CLEANSESSION(%d)", sid)
+        return True
 
     def trim_log(self, now_ns: int | None = None) -> int:
         """Drop lines of the change log that are too old or too many (volume-format.md 2.15). Returns how many."""

@@ -11,6 +11,7 @@ import msgspec
 from fscore.admin.compact import compact
 from fscore.admin.gc import GcReport, gc
 from fscore.domain.caller import Caller
+from fscore.domain.geometry import CHUNK
 from fscore.domain.ids import ROOT
 from fscore.domain.slices import SliceRecord
 from fscore.meta.txn import MetaTxn
@@ -226,3 +227,24 @@ def test_the_hourly_job_removes_unfinished_files_once_a_day(sound_volume: Volume
     for hour in range(25, 50):
         volume.meta.purge_trash(start + hour * HOUR * 10**9)
     assert volume.files.listdir("/") == ["f"]
+
+
+def test_a_file_whose_deletion_was_cut_short_is_nobodys_loss(sound_volume: Volume) -> None:
+    volume, fs = sound_volume, sound_volume.files
+    length = 5 * CHUNK + 10
+    with fs.open("/big", "wb") as file:
+        for index in range(6):
+            file.seek(index * CHUNK)
+            file.write(b"x" * 10)
+    ino = fs.stat("/big").ino
+    fs.unlink("/big")
+    asked = iter([False] * 3)
+    assert volume.meta._drop_files([(ino, length)], set(), lambda: next(asked, True)) == 0
+    assert {index for found, index, _ in volume.meta.engine.scan_chunks() if found == ino} == {2, 3, 4, 5}
+    volume.meta._doomed.clear()  # its client goes
+    assert_sound(volume)
+    report = gc(volume, clock=later(2000))
+    assert report.clean
+    assert report.pending_files == 1
+    assert volume.meta.purge_deleted(later(2).now_ns(), gated=False) == 1
+    assert list(volume.meta.engine.scan_chunks()) == []

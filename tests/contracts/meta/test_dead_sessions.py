@@ -176,10 +176,11 @@ def test_a_session_that_is_back_while_others_are_cleared_away_stays(
     gone, back = expire(alive, dead), expire(alive, slow)
     end = alive.end_session
 
-    def takes_long(sid: int) -> None:
-        end(sid)
+    def takes_long(sid: int, stop: Callable[[], bool]) -> bool:
+        over = end(sid, stop)
         if sid == gone:
             slow.beat()
+        return over
 
     monkeypatch.setattr(alive, "end_session", takes_long)
     alive.beat()
