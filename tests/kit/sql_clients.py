@@ -39,7 +39,7 @@ class Cutting(Wire):
 
     def __init__(self, real: Wire, when: str, meanwhile: Callable[[], object]) -> None:
         self.real, self.when, self.meanwhile = real, when, meanwhile
-        self.life = real.life
+        self.life, self.born = real.life, real.born
 
     @property
     def ident(self) -> int:
@@ -71,7 +71,7 @@ class Interrupted(Wire):
 
     def __init__(self, real: Wire, at: str) -> None:
         self.real, self.at, self.closed = real, at, False
-        self.life = real.life
+        self.life, self.born = real.life, real.born
 
     @property
     def ident(self) -> int:

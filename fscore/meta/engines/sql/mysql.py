@@ -7,6 +7,7 @@ does not govern names.
 
 from __future__ import annotations
 
+import math
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ from fscore.meta.engines.sql.links import Call, Link
 from fscore.meta.engines.sql.packets import Channel, PacketError, render
 from fscore.meta.engines.sql.places import MysqlPlace, Place
 from fscore.meta.engines.sql.servers import Answer, DatabaseError, Fault, Lost, ServerDialect, Wire
+from fscore.runtime.clock import SystemClock
 
 CONNECT_TIMEOUT_S: Final = 10
 KEEPALIVE: Final = {
@@ -37,6 +39,8 @@ SHARED: Final = " LOCK IN SHARE MODE"
 EXCLUSIVE: Final = " FOR UPDATE"
 WITHOUT_SHARED_LOCKS: Final = ("TiDB", "OceanBase")
 """Servers that refuse or ignore a shared lock, by their version's words: readers lock there as writers do."""
+UPTIME_SLACK_S: Final = 2
+"""The server tells whole seconds, and its clock is not ours."""
 COLLATION: Final = "utf8mb4_bin"
 SESSION: Final[Sequence[Call]] = (
     ("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", ()),
@@ -104,6 +108,7 @@ class MysqlWire(Wire):
         except pymysql.MySQLError as error:
             line.close()
             raise _sorted(error, Fault.UNREACHABLE) from error
+        self.born = SystemClock().monotonic()
         self._channel = Channel(self._connection)
         version = self._connection.get_server_info()
         self._shares = not any(kind in version for kind in WITHOUT_SHARED_LOCKS)
@@ -247,7 +252,11 @@ class Mysql(ServerDialect):
         return None if row is None else int(row[0])
 
     def outcome(self, wire: Wire, lost: Lost) -> bool | None:
-        """MySQL forgets transactions. It is only made sure that this one is over."""
+        """MySQL forgets transactions. It is only made sure that this one is over, as all are when the server has
+        started since: then the number of the lost connection is a stranger's, or our own.
+        """
+        if lost.ident == wire.ident or _uptime_s(wire) + UPTIME_SLACK_S < SystemClock().monotonic() - lost.born:
+            return None
         here = "SELECT count(*) FROM information_schema.processlist WHERE id = %s"
         for attempt in range(1000):
             if not wire.batch([(here, (lost.ident,))])[0].rows[0][0]:
@@ -265,6 +274,12 @@ def _bound_waits(wire: Wire) -> None:
     except DatabaseError as error:
         if error.fault is not Fault.OTHER:
             raise
+
+
+def _uptime_s(wire: Wire) -> float:
+    """How long the server has been up; for ever where it does not say."""
+    rows = wire.batch([("SHOW GLOBAL STATUS LIKE 'Uptime'", ())])[0].rows
+    return float(rows[0][1]) if rows else math.inf
 
 
 def _kill(wire: Wire, ident: int) -> None:

@@ -102,14 +102,19 @@ class Wire:
 
     life: object = None
     """Another one after the server has crashed or was replaced: then it may count transactions anew."""
+    born: float = 0.0
+    """When it connected, in seconds of this machine's monotonic clock; kept where the server has no lives to tell."""
 
 
 class Lost(NamedTuple):
-    """A commit whose answer did not come: the connection's number, its server's life, the transaction's number."""
+    """A commit whose answer did not come: the connection's number, its server's life, the transaction's number, and
+    when the connection was made.
+    """
 
     ident: int
     life: object
     number: int
+    born: float
 
 
 class ServerDialect(Dialect):
@@ -231,7 +236,7 @@ class ServerLink(Connection):
         """
         if not self._begun:
             self.ask(())
-        lost = Lost(self.wire.ident, self.wire.life, self._number)
+        lost = Lost(self.wire.ident, self.wire.life, self._number, self.wire.born)
         try:
             self._send([*calls, COMMIT])
             self._begun = None
