@@ -18,6 +18,7 @@ class AclBook:
         self._lock = threading.Lock()
         self._rules: dict[int, bytes] = {}
         self._ids: dict[Rule, int] = {}
+        self._loaded = 0
 
     def acl(self, rule_id: int) -> bytes | None:
         """A rule as stored; None when the volume has no such rule."""
@@ -34,9 +35,15 @@ class AclBook:
         return self._ids.get(rule)
 
     def add(self, rule: Rule) -> int:
-        """The number of an equal rule; when nobody has stored one, a fresh number under which it is stored now."""
-        for rule_id, stored in self._engine.acls().items():
+        """The number of an equal rule; when nobody has stored one, a fresh number under which it is stored now.
+
+        Only rules above the largest number loaded before are loaded: one that became visible later than a larger one
+        may be stored a second time.
+        """
+        fresh = self._engine.acls(after=self._loaded)
+        for rule_id, stored in fresh.items():
             self._learn(rule_id, stored)
+        self._loaded = max(self._loaded, *fresh, 0)
         found = self.find(rule)
         if found is None:
             stored = rule.render()

@@ -162,8 +162,8 @@ class MetaEngine(ABC):
         """Whether this client may run a volume-wide job now (volume-format.md 2.9 job gates)."""
 
     @abstractmethod
-    def acls(self) -> dict[int, bytes]:
-        """Every stored ACL rule by its number, in the 16 + 6n bytes of volume-format.md 4.6."""
+    def acls(self, after: int = 0) -> dict[int, bytes]:
+        """Stored ACL rules with a number above `after` (0: every one), in the 16 + 6n bytes of volume-format.md 4.6."""
 
     @abstractmethod
     def add_acl(self, rule: bytes) -> int:

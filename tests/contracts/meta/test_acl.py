@@ -242,6 +242,34 @@ def test_clients_at_the_same_time(make_meta: MakeMeta) -> None:
         assert numbers[attr.access_acl] == Rule(7, number, 5, 0, ((9, 7),), ())
 
 
+def test_rules_are_loaded_once(make_meta: MakeMeta, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first rule that is new to a client loads them all; the next ones only what came since."""
+    one, two = make_meta(setting=ACL), make_meta()
+    rules = [NAMED._replace(users=((number, 7),)) for number in range(5)]
+    inos = [mkfile(one, b"%d" % number) for number in range(5)]
+    for ino, rule in zip(inos[:3], rules, strict=False):
+        one.setxattr(SUPER, ino, ACCESS, rule.to_xattr())
+    loaded: list[int] = []
+    acls = two.engine.acls
+
+    def counted(after: int = 0) -> dict[int, bytes]:
+        found = acls(after)
+        loaded.append(len(found))
+        return found
+
+    monkeypatch.setattr(two.engine, "acls", counted)
+    assert two.getxattr(inos[2], ACCESS) == rules[2].to_xattr(), "one that is known by its number alone"
+    two.setxattr(SUPER, inos[0], ACCESS, rules[3].to_xattr())
+    assert loaded == [3]
+    one.setxattr(SUPER, inos[1], ACCESS, rules[4].to_xattr())
+    loaded.clear()
+    two.setxattr(SUPER, inos[3], ACCESS, rules[4].to_xattr())
+    two.setxattr(SUPER, inos[4], ACCESS, rules[0].to_xattr())
+    assert loaded == [2], "its own one and the other's"
+    monkeypatch.undo()
+    assert len(one.engine.acls()) == 5, "none is stored twice"
+
+
 def test_records_of_rules(meta_engine: MetaEngine) -> None:
     """What an engine promises: numbers from 1, the bytes of the format, whatever a rule holds."""
     engine = meta_engine
@@ -249,6 +277,9 @@ def test_records_of_rules(meta_engine: MetaEngine) -> None:
     rules = [NAMED, Rule(ABSENT, ABSENT, ABSENT, ABSENT, (), ()), NAMED._replace(users=((0xFFFFFFFF, 7), (0, 0)))]
     assert [engine.add_acl(one.render()) for one in rules] == [1, 2, 3]
     assert engine.acls() == {number: one.render() for number, one in enumerate(rules, 1)}
+    for after in range(5):
+        later = {number: one.render() for number, one in enumerate(rules, 1) if number > after}
+        assert engine.acls(after) == later
     with engine.view() as view:
         assert [view.acl(number) for number in (1, 2, 3)] == [one.render() for one in rules]
         assert view.acl(4) is None

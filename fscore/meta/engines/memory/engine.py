@@ -221,9 +221,9 @@ class MemoryEngine(MetaEngine):
             self._tables.counters[gate] = now_s
             return True
 
-    def acls(self) -> dict[int, bytes]:
+    def acls(self, after: int = 0) -> dict[int, bytes]:
         """See `MetaEngine`."""
-        return self._snapshot(self._tables.acls)
+        return {number: rule for number, rule in self._snapshot(self._tables.acls).items() if number > after}
 
     def add_acl(self, rule: bytes) -> int:
         """See `MetaEngine`."""

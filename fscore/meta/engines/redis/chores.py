@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from fscore.domain.quota import QuotaKind
 from fscore.meta.engines.redis.keys import OTHER_COUNTERS, Keys, parse_delfile, parse_lock_field
 from fscore.meta.engines.redis.link import Link
 from fscore.meta.engines.redis.scripts import COMMIT, PUT_SESSION
 from fscore.meta.records import Counter, Session
+
+PAGE: Final = 1000
+"""Fields of a hash that are asked for in one go."""
 
 
 def init_volume(link: Link, keys: Keys, setting: bytes, records: Mapping[bytes, bytes]) -> bool:
@@ -78,6 +82,17 @@ def add_acl(link: Link, keys: Keys, rule: bytes) -> int:
         number = int(link.ask("INCR", keys.named("aclMaxId")))
         if link.ask("HSETNX", keys.acl, number, rule) or link.ask("HGET", keys.acl, number) == rule:
             return number
+
+
+def acls_after(link: Link, keys: Keys, after: int) -> dict[int, bytes]:
+    """Rules above a number, by the numbers that were given away since: the hash has no order to ask for."""
+    last = int(link.ask("GET", keys.named("aclMaxId")) or 0)
+    found: dict[int, bytes] = {}
+    for first in range(after + 1, last + 1, PAGE):
+        numbers = range(first, min(first + PAGE, last + 1))
+        rules = link.ask("HMGET", keys.acl, *numbers)
+        found |= {number: rule for number, rule in zip(numbers, rules, strict=True) if rule is not None}
+    return found
 
 
 def used_features(link: Link, keys: Keys) -> frozenset[str]:

@@ -291,8 +291,10 @@ class RedisEngine(MetaEngine):
             self._dead.sweep()
         return won
 
-    def acls(self) -> dict[int, bytes]:
-        """Every ACL rule."""
+    def acls(self, after: int = 0) -> dict[int, bytes]:
+        """ACL rules above a number."""
+        if after:
+            return chores.acls_after(self._link, self._keys, after)
         return {int(number): rule for number, rule in scans.hash_fields(self._link, self._keys.acl)}
 
     def add_acl(self, rule: bytes) -> int:

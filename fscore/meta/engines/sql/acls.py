@@ -28,7 +28,8 @@ class AclStatements:
         columns = [table.c[name] for name in COLUMNS]
         values = {name: sa.bindparam(f"p_{name}", type_=table.c[name].type) for name in COLUMNS}
         self.add = sql.compiled(sa.insert(table).values(values), *COLUMNS)
-        self.all = sql.compiled(sa.select(table.c.id, *columns).order_by(table.c.id))
+        above = table.c.id > sa.bindparam("p_after", type_=table.c.id.type)
+        self.above = sql.compiled(sa.select(table.c.id, *columns).where(above).order_by(table.c.id), "after")
         same = [table.c[name] == parameter for name, parameter in values.items()]
         self.find = sql.compiled(sa.select(sa.func.max(table.c.id)).where(*same), *COLUMNS)
 
@@ -43,9 +44,9 @@ def add_acl(link: Link, sql: AclStatements, rule: bytes) -> int:
     return number
 
 
-def acls(link: Link, sql: AclStatements) -> dict[int, bytes]:
-    """Every rule in its binary form."""
-    return {row[0]: acl_rule(row[1:]) for row in link.all(sql.all)}
+def acls(link: Link, sql: AclStatements, after: int) -> dict[int, bytes]:
+    """Rules above a number in their binary form."""
+    return {row[0]: acl_rule(row[1:]) for row in link.all(sql.above, (after,))}
 
 
 def _row(rule: bytes) -> tuple[object, ...]:

@@ -213,9 +213,9 @@ class SqlEngine(MetaEngine):
         """Take the turn when the last one is longer ago than the window."""
         return self._write(lambda link: chores.claim_job(link, self._sql, gate, now_s, window_s))
 
-    def acls(self) -> dict[int, bytes]:
-        """Every ACL rule."""
-        return self._read(lambda link: acls.acls(link, self._sql.acls))
+    def acls(self, after: int = 0) -> dict[int, bytes]:
+        """ACL rules above a number."""
+        return self._read(lambda link: acls.acls(link, self._sql.acls, after))
 
     def add_acl(self, rule: bytes) -> int:
         """Store an ACL rule."""
