@@ -47,6 +47,7 @@ class Locks(Data):
         if kind == LockKind.UNLOCK:
             self._check_kept(claim, lost=self._unlock(claim, EVERYTHING))
             return True
+        self._check_in_time()
         self._check_kept(claim)
         if self._claims.refused(claim):
             with self.engine.view() as view:
@@ -75,6 +76,7 @@ class Locks(Data):
         if kind == LockKind.UNLOCK:
             self._check_kept(claim, lost=self._unlock(claim, new))
             return True
+        self._check_in_time()
         self._check_kept(claim)
         if self._claims.refused(claim) and self.getlk(ino, owner, kind, start, end) is not None:
             return False
@@ -114,8 +116,9 @@ class Locks(Data):
             return False
         kind, ino, owner = claim
         who = self._owner(owner)
-        lost = self._claims.lost(claim)
         try:
+            self._check_in_time()  # where a late client may learn that its locks are lost
+            lost = self._claims.lost(claim)
             if kind == "flock":
                 self._run(_ROOT, lambda work: locks.flock(work, ino, who, LockKind.UNLOCK))
             else:
@@ -161,7 +164,6 @@ class Locks(Data):
 
     def _owner(self, owner: int) -> LockOwner:
         self._check_writable()
-        self._check_in_time()
         if self._session is None:
             raise Unsupported("locks need a session, and this client has opened the volume without one")
         return LockOwner(self._session.sid, owner)

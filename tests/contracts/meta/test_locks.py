@@ -14,6 +14,7 @@ from fscore.meta.engine import MetaEngine
 from fscore.meta.records import LockOwner, want_flocks, want_plocks
 from fscore.meta.service import MetaService
 from fscore.meta.txn import MetaTxn
+from fscore.runtime.clock import FakeClock
 from tests.kit.engines import MakeMeta
 from tests.kit.threads import together
 from tests.kit.tree import mkfile
@@ -263,6 +264,30 @@ def test_an_unlock_that_failed_is_made_up_for(make_meta: MakeMeta, outage: Outag
     assert {owner.owner: [r[2:] for r in held] for owner, held in plocks(two, ino).items()} == {A: [(0, 9), (20, 99)]}
     assert two.flock(ino, A, WRITE)
     assert two.flock(ino, A, UNLOCK)
+
+
+def test_an_unlock_is_owed_when_the_heartbeat_is_late_too(
+    make_meta: MakeMeta, meta_clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a long outage the session is refreshed before anything is written, and that fails first."""
+    one = make_meta(background=True, heartbeat_s=3600.0)
+    ino = mkfile(one, b"f")
+    assert one.flock(ino, A, WRITE)
+    assert one.setlk(ino, A, WRITE, 0, 99, 5)
+    meta_clock.advance(6 * 3600)
+
+    def away() -> bytes:
+        raise UnavailableError("the server is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(one.engine, "load_setting", away)
+        for fails in (lambda: one.flock(ino, A, UNLOCK), lambda: one.release_locks(ino, A)):
+            with pytest.raises(UnavailableError):
+                fails()
+        assert one.flock(ino, B, UNLOCK), "who holds nothing waits for nobody"
+        assert one.setlk(ino, B, UNLOCK, 0, EOF, 5)
+    one.beat()
+    assert (flocks(one, ino), plocks(one, ino)) == ({}, {})
 
 
 def test_who_locks_again_keeps_what_it_gets(make_meta: MakeMeta, outage: Outage) -> None:
