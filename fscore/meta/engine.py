@@ -42,7 +42,7 @@ class MetaEngine(ABC):
 
     @abstractmethod
     def view(self) -> AbstractContextManager[MetaView]:
-        """Reads without locks or comparison."""
+        """Reads without locks or comparison. Open it briefly, and nothing inside of it: connections may be few."""
 
     @abstractmethod
     def scan_dir(self, ino: int, *, attrs: bool, batch: int = 4096) -> Iterator[list[Entry]]:

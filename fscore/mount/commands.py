@@ -294,8 +294,9 @@ class Commands:
 
     def _names(self, ino: int) -> Iterator[tuple[int, bytes]]:
         """(directory, name) of every entry of a node."""
+        attr = self._meta.getattr(ino)
         with self._meta.engine.view() as view:
-            above = parents_of(view, ino, self._meta.getattr(ino))
+            above = parents_of(view, ino, attr)
         for parent in above:
             for entry in self._meta.readdir(_SUPER, parent, attrs=False):
                 if entry.ino == ino:

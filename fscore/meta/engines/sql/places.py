@@ -5,8 +5,9 @@
   `postgres://user@/database?host=/directory` or the directory percent-encoded in the host's place
 * `mysql://user:password@(host:port)/database`, also `@tcp(host:port)`, `@unix(/path.sock)` and plain `@host:port`
 
-Options of the official client's connection pool are known and left alone; `table_prefix=x` makes tables `jfs_x_*`. A
-password that is missing in the URL is looked for in META_PASSWORD and in the file META_PASSWORD_FILE names.
+Options of the official client's connection pool are known: `max_open_conns` bounds a server's connections here, too,
+the others are left alone. `table_prefix=x` makes tables `jfs_x_*`. A password that is missing in the URL is looked for
+in META_PASSWORD and in the file META_PASSWORD_FILE names.
 """
 
 from __future__ import annotations

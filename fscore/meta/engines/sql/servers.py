@@ -7,7 +7,9 @@ replaced and asked again; inside of one the transaction runs again; at its commi
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import threading
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
@@ -30,8 +32,12 @@ from fscore.meta.engines.sql.places import Place
 from fscore.runtime.clock import Clock
 
 WRITERS: Final = 8
-"""Transactions at the same time in one process, unless the URL says max_open_conns."""
+"""Transactions at the same time in one process; fewer when the URL says max_open_conns."""
+READERS: Final = 16
+"""Connections that read at the same time; when the URL says max_open_conns, what it leaves beside the writers."""
 RECONNECT_S: Final = 30.0
+TURN_S: Final = 30.0
+"""How long a reader waits for one of these connections."""
 FIRST_WAIT_S: Final = 0.02
 LONGEST_WAIT_S: Final = 0.5
 REPEATS: Final = 5
@@ -329,16 +335,49 @@ ROLLBACK: Final[Call] = ("ROLLBACK", ())
 
 
 class ServerConnections(Connections):
-    """As `Connections`; once the server has answered, a while without one is waited for."""
+    """As `Connections`, but a server has not many to give: who reads waits for a turn, too. Once the server has
+    answered, a while without one is waited for.
+
+    Writers and readers wait in two lines: a transaction's body may open a view, nothing is opened inside of a view. A
+    thread that breaks this rule is told after a while, and not stuck.
+    """
 
     def __init__(self, dialect: ServerDialect, place: Place, clock: Clock) -> None:
+        self._most_readers = READERS
         super().__init__(dialect, place)
         self._clock = clock
         self._met = False
 
     def _start(self) -> None:
+        if allowed := self.place.connections:
+            self._most = min((allowed + 1) // 2, self.dialect.writers)
+            self._most_readers = max(allowed - self._most, 1)
         super()._start()
         self._readers = self._writers  # a connection to a server does for both
+        self._reading = threading.BoundedSemaphore(self._most_readers)
+
+    def take(self) -> Connection:
+        """A link for reads, when it is its turn."""
+        self._check()
+        reading = self._reading
+        if not reading.acquire(timeout=TURN_S):
+            raise UnavailableError(
+                f"{self.place.location}: none of {self._most_readers} connections for reading came free for "
+                f"{TURN_S:.0f} s; is the server slow, or max_open_conns too small?"
+            )
+        try:
+            return super().take()
+        except BaseException:
+            reading.release()
+            raise
+
+    def give(self, link: Connection) -> None:
+        """Take back what `take` gave, maybe before a fork."""
+        try:
+            super().give(link)
+        finally:
+            with contextlib.suppress(ValueError):
+                self._reading.release()
 
     def _connect(self, *, create: bool = False) -> Connection:
         deadline = self._clock.monotonic() + RECONNECT_S
