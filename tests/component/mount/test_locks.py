@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from fscore.domain.caller import Caller
-from fscore.domain.errors import UnavailableError
+from fscore.domain.errors import Stale, UnavailableError, WouldBlock
 from fscore.domain.locks import LockKind
 from fscore.mount.api import LockRequest
 from fscore.mount.operations import Operations
@@ -123,3 +123,57 @@ def test_only_where_no_lock_can_be_held_is_close_not_told(open_at: MakeVolume) -
         file = operations.open(SUPER, ino, os.O_RDONLY)
         assert file.no_flush is quiet
         operations.release(SUPER, ino, file.fh)
+
+
+def test_a_program_whose_locks_were_lost_is_told_by_every_way_it_may_ask(open_at: MakeVolume) -> None:
+    """Its mount was suspended until a peer took it for dead, and that peer's program has the lock now."""
+    here, there = open_at("memory://lost", session=True), open_at("memory://lost", session=True)
+    operations = Operations(here.vfs, MountOptions())
+    entry, file = operations.create(SUPER, 1, b"f", 0o644, os.O_RDWR)
+    ino = entry.ino
+    operations.flock(SUPER, ino, MINE, LockKind.WRITE)
+    operations.setlk(SUPER, ino, ranged(MINE, LockKind.WRITE))
+    assert here.meta.sid is not None
+    there.meta.end_session(here.meta.sid)
+    assert there.meta.flock(ino, OTHER, LockKind.WRITE)
+    here.meta.beat()
+    for asks in (
+        lambda: operations.flock(SUPER, ino, MINE, LockKind.READ),
+        lambda: operations.setlk(SUPER, ino, ranged(MINE, LockKind.READ)),
+        lambda: operations.getlk(SUPER, ino, ranged(MINE, LockKind.READ)),
+        lambda: operations.flush(SUPER, ino, file.fh, MINE),
+        lambda: operations.release(SUPER, ino, file.fh, MINE, unlock=True),
+    ):
+        with pytest.raises(Stale):
+            asks()
+    file = operations.open(SUPER, ino, os.O_RDWR)
+    operations.setlk(SUPER, ino, ranged(MINE, LockKind.WRITE))
+    with pytest.raises(WouldBlock):
+        operations.flock(SUPER, ino, MINE, LockKind.WRITE)
+    assert there.meta.flock(ino, OTHER, LockKind.UNLOCK)
+    operations.flock(SUPER, ino, MINE, LockKind.WRITE)
+    operations.flush(SUPER, ino, file.fh, MINE)
+    operations.release(SUPER, ino, file.fh, MINE, unlock=True)
+    assert there.meta.flock(ino, OTHER, LockKind.WRITE)
+
+
+def test_a_closed_file_keeps_no_lock_when_the_server_is_back(
+    operations: Operations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody closes it a second time."""
+    entry, file = operations.create(SUPER, 1, b"f", 0o644, os.O_RDWR)
+    operations.flock(SUPER, entry.ino, MINE, LockKind.WRITE)
+    operations.setlk(SUPER, entry.ino, ranged(MINE, LockKind.WRITE))
+
+    def down(_body: object) -> None:
+        raise UnavailableError("down")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(operations.meta.engine, "transact", down)
+        with pytest.raises(UnavailableError):
+            operations.flush(SUPER, entry.ino, file.fh, MINE)
+        with pytest.raises(UnavailableError):
+            operations.release(SUPER, entry.ino, file.fh, MINE, unlock=True)
+    operations.meta.beat()
+    operations.flock(SUPER, entry.ino, OTHER, LockKind.WRITE)
+    operations.setlk(SUPER, entry.ino, ranged(OTHER, LockKind.WRITE))
