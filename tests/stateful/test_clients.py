@@ -1,14 +1,15 @@
 """Histories of two clients that lock, link, set ACLs and die, against the obvious model, on every engine.
 
 Their sessions, locks and rules are shared records: whatever one does the other must see at once (no cache), and when a
-client dies the other one buries it.
+client dies the other one buries it, at times alive: then its owners are told that their locks are lost.
 """
 
 from __future__ import annotations
 
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 
 from fscore.domain.acl import ACCESS, DEFAULT, NAMES
 from fscore.domain.caller import Caller
-from fscore.domain.errors import Denied, NoAttribute
+from fscore.domain.errors import Denied, NoAttribute, Stale
 from fscore.domain.ids import ROOT
 from fscore.domain.locks import EOF, LockKind
 from fscore.domain.setting import Setting
@@ -37,6 +38,7 @@ SUPER = Caller(uid=0, gid=0)
 PICK = st.integers(0, 1 << 16)
 OWNERS = st.sampled_from([1, 2, (1 << 64) - 1])
 KINDS = st.sampled_from(LockKind)
+EVERY = range(BYTES + 1)
 STARTS = st.integers(0, BYTES - 1)
 ENDS = st.one_of(st.integers(0, BYTES - 1), st.just(EOF))
 BITS = st.integers(0, 7)
@@ -78,6 +80,8 @@ class Clients(RuleBasedStateMachine):
         self.nodes: dict[int, Node] = {ROOT: Node(True, 0, 0, 0o777)}
         self.names: dict[bytes, int] = {}
         self.made = 0
+        self.lost: dict[tuple[str, int, Owner], set[int]] = {}
+        """By kind of lock, inode and owner: cells that were locked when the client was buried; 0 for a whole lock."""
 
     def _open(self) -> MetaService:
         engine = open_engine(self.url)
@@ -206,6 +210,8 @@ class Clients(RuleBasedStateMachine):
     def flock(self, client: int, pick: int, owner: int, kind: LockKind) -> None:
         meta, number = self._client(client)
         ino = self._file(pick)
+        if self._is_told(("flock", ino, (number, owner)), kind, lambda: meta.flock(ino, owner, kind)):
+            return
         assert meta.flock(ino, owner, kind) is model.flock(self.nodes[ino], (number, owner), kind)
 
     @precondition(lambda self: self._has_files())
@@ -214,6 +220,9 @@ class Clients(RuleBasedStateMachine):
         meta, number = self._client(client)
         ino, pid = self._file(pick), owner % 1000
         end = max(start, end)
+        asks = partial(meta.setlk, ino, owner, kind, start, end, pid)
+        if self._is_told(("plock", ino, (number, owner)), kind, asks, range(start, min(end, BYTES) + 1)):
+            return
         done = meta.setlk(ino, owner, kind, start, end, pid)
         assert done is model.setlk(self.nodes[ino], (number, owner), kind, start, end, pid)
 
@@ -223,6 +232,9 @@ class Clients(RuleBasedStateMachine):
         meta, number = self._client(client)
         ino = self._file(pick)
         end = max(start, end)
+        asks = partial(meta.getlk, ino, owner, kind, start, end)
+        if self._is_told(("plock", ino, (number, owner)), LockKind.READ, asks):
+            return
         found = meta.getlk(ino, owner, kind, start, end)
         first = model.clash(self.nodes[ino], (number, owner), kind, start, end)
         assert (found is None) == (first is None)
@@ -235,8 +247,42 @@ class Clients(RuleBasedStateMachine):
     def close_file(self, client: int, pick: int, owner: int) -> None:
         meta, number = self._client(client)
         ino = self._file(pick)
-        meta.release_locks(ino, owner)
+        asks = partial(meta.release_locks, ino, owner)
+        if self._is_told(("plock", ino, (number, owner)), LockKind.UNLOCK, asks):
+            return
+        asks()
         self.nodes[ino].ranges.pop((number, owner), None)
+
+    def _is_told(
+        self, claim: tuple[str, int, Owner], kind: LockKind, asks: Callable[[], object], cells: Iterable[int] = EVERY
+    ) -> bool:
+        """Whether an owner lost its lock: then all it asks is refused, and what it unlocks is not lost any more."""
+        if claim not in self.lost:
+            return False
+        with pytest.raises(Stale):
+            asks()
+        if kind == LockKind.UNLOCK:
+            self.lost[claim].difference_update(cells)
+            if not self.lost[claim]:
+                del self.lost[claim]
+        return True
+
+    @rule(client=PICK)
+    def buried_alive(self, client: int) -> None:
+        """A client is suspended until the other one has buried it, and wakes up."""
+        at = client % 2
+        slow, other, number = self.services[at], self.services[1 - at], self.numbers[at]
+        assert slow.sid is not None
+        other.end_session(slow.sid)
+        slow.beat()
+        for ino, node in self.nodes.items():
+            for who in node.whole:
+                if who[0] == number:
+                    self.lost["flock", ino, who] = {0}
+            for who, cells in node.ranges.items():
+                if who[0] == number:
+                    self.lost["plock", ino, who] = {at for at, held in enumerate(cells) if held is not None}
+            model.forget(node, number)
 
     @rule(client=PICK, killed=st.booleans())
     def end(self, client: int, *, killed: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -137,13 +137,14 @@ def test_a_program_whose_locks_were_lost_is_told_by_every_way_it_may_ask(open_at
     there.meta.end_session(here.meta.sid)
     assert there.meta.flock(ino, OTHER, LockKind.WRITE)
     here.meta.beat()
-    for asks in (
+    asking: tuple[Callable[[], object], ...] = (
         lambda: operations.flock(SUPER, ino, MINE, LockKind.READ),
         lambda: operations.setlk(SUPER, ino, ranged(MINE, LockKind.READ)),
         lambda: operations.getlk(SUPER, ino, ranged(MINE, LockKind.READ)),
         lambda: operations.flush(SUPER, ino, file.fh, MINE),
         lambda: operations.release(SUPER, ino, file.fh, MINE, unlock=True),
-    ):
+    )
+    for asks in asking:
         with pytest.raises(Stale):
             asks()
     file = operations.open(SUPER, ino, os.O_RDWR)
