@@ -230,9 +230,10 @@ def test_evicted_blocks_are_gone_from_the_cache(volume: Volume, talk: Talk) -> N
 
 
 def test_the_background_stops_with_the_mount(volume: Volume, talk: Talk) -> None:
+    volume.files.write_bytes("/t/large", bytes(100 * volume.blocks.block_size))
     talk.close()
-    assert talk(WARMUP, warmup(b"/t", 0, background=1)) == (errno.EINTR, None)
-    _, report = talk(WARMUP, warmup(b"/t/a", 2))
+    assert talk(WARMUP, warmup(b"/t/large", 0, background=1)) == (errno.EINTR, None)
+    _, report = talk(WARMUP, warmup(b"/t/large", 2))
     assert report["MissBytes"] > 0, "not even within one file does it go on to the end"
     assert talk(WARMUP, warmup(b"/t", 2))[0] == 0, "whoever waits for an answer is told by their own handle"
 
