@@ -270,7 +270,10 @@ def test_a_mount_without_a_session_leaves_locks_to_the_kernel(make_mount: MakeMo
     path = make_mount().base / "f"
     path.touch()
     mount = make_mount("--read-only")
-    assert "locks are this machine's only" in mount.said()
+    deadline = time.monotonic() + 10
+    while "locks are this machine's only" not in mount.said():
+        assert time.monotonic() < deadline, "it says so once it is mounted"
+        time.sleep(0.05)
     path = mount.base / "f"
     with path.open("rb") as file, path.open("rb") as other:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

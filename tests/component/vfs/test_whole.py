@@ -80,7 +80,8 @@ def test_a_sequential_reader_fills_it_and_the_next_reads_it(open_one: Open, tmp_
     assert read_through(volume) == DATA
     assert wait_for(lambda: whole(volume) is not None)
     assert [path.read_bytes() for path in wholes(tmp_path)] == [DATA]
-    assert volume.metrics.get("blocks.fetch.bytes") == len(DATA), "each block came once from the store"
+    twice = volume.metrics.get("blocks.fetch.bytes") - len(DATA)
+    assert twice <= 2 * volume.blocks.block_size, "save what was under way when it began, each block came once"
     file = whole(volume)
     assert file is not None
     assert file.length == len(DATA)
