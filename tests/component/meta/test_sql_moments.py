@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import msgspec
 import pytest
@@ -16,32 +15,8 @@ from fscore.meta.engines.sql.server_engine import ServerEngine
 from fscore.meta.engines.sql.servers import COMMIT, Answer, DatabaseError, Fault, Wire
 from fscore.meta.records import DirStat
 from fscore.meta.txn import MetaTxn
-from tests.kit.bodies import FILE, ROOT_ATTR, bump, create
-from tests.kit.engines import SQL_SERVERS, fresh_url
-from tests.kit.sql_clients import Interrupted, cut, grow, link_of, opened
-
-
-@pytest.fixture(params=SQL_SERVERS)
-def url(request: pytest.FixtureRequest, tmp_path: Any) -> str:
-    """An empty database, on every kind of server."""
-    return fresh_url(request.param, request, tmp_path)
-
-
-@pytest.fixture
-def engine(url: str) -> Iterator[ServerEngine]:
-    """An engine with a new volume."""
-    made = opened(url)
-    made.init_volume(b"{}", {1: ROOT_ATTR})
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def other(engine: ServerEngine, url: str) -> Iterator[ServerEngine]:
-    """Another client of the same volume."""
-    made = opened(url)
-    yield made
-    made.close()
+from tests.kit.bodies import FILE, bump, create
+from tests.kit.sql_clients import Interrupted, cut, grow, link_of
 
 
 @pytest.mark.parametrize("at", ["SELECT", "ROLLBACK"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from operator import methodcaller
 from typing import Any, Literal
 
@@ -20,35 +20,11 @@ from fscore.meta.engines.sql.server_engine import ServerEngine
 from fscore.meta.records import Edge, want_lineage, want_node
 from fscore.meta.txn import MetaTxn
 from tests.kit.bodies import FILE, ROOT_ATTR, bump, create
-from tests.kit.engines import SQL_SERVERS, fresh_url
 from tests.kit.mariadb import MariadbServer
 from tests.kit.postgres import PostgresServer
-from tests.kit.sql_clients import cut, grow, link_of, opened
+from tests.kit.sql_clients import cut, grow, link_of
 
 SETTING = Setting(name="sql", uuid="6b3f0c1e-5a9d-4c7e-9d1b-2f4a8e6c0d13", trash_days=0)
-
-
-@pytest.fixture(params=SQL_SERVERS)
-def url(request: pytest.FixtureRequest, tmp_path: Any) -> str:
-    """An empty database, on every kind of server."""
-    return fresh_url(request.param, request, tmp_path)
-
-
-@pytest.fixture
-def engine(url: str) -> Iterator[ServerEngine]:
-    """An engine with a new volume."""
-    made = opened(url)
-    made.init_volume(b"{}", {1: ROOT_ATTR})
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def other(engine: ServerEngine, url: str) -> Iterator[ServerEngine]:
-    """Another client of the same volume."""
-    made = opened(url)
-    yield made
-    made.close()
 
 
 def trips(engine: ServerEngine, work: Callable[[], object]) -> int:

@@ -4,36 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from fscore.domain.errors import UnavailableError
 from fscore.meta.engines.sql import servers
 from fscore.meta.engines.sql.server_engine import ServerEngine
-from tests.kit.bodies import ROOT_ATTR, bump
-from tests.kit.engines import SQL_SERVERS, fresh_url
+from tests.kit.bodies import bump
 from tests.kit.mariadb import MariadbServer
 from tests.kit.postgres import PostgresServer
 from tests.kit.sql_clients import opened
 
 THREADS = 40
-
-
-@pytest.fixture(params=SQL_SERVERS)
-def url(request: pytest.FixtureRequest, tmp_path: Any) -> str:
-    """An empty database, on every kind of server."""
-    return fresh_url(request.param, request, tmp_path)
-
-
-@pytest.fixture
-def engine(url: str) -> Iterator[ServerEngine]:
-    """An engine with a new volume."""
-    made = opened(url)
-    made.init_volume(b"{}", {1: ROOT_ATTR})
-    yield made
-    made.close()
 
 
 def connections(url: str, request: pytest.FixtureRequest) -> int:

@@ -16,18 +16,12 @@ from fscore.meta.engines.sql.mysql import Mysql
 from fscore.meta.engines.sql.postgres import Postgres
 from fscore.meta.engines.sql.server_engine import ServerEngine
 from tests.kit.bodies import ROOT_ATTR, bump
-from tests.kit.engines import SQL_SERVERS, fresh_url
+from tests.kit.engines import fresh_url
 from tests.kit.mariadb import MariadbServer
 from tests.kit.postgres import PostgresServer
 from tests.kit.sql_clients import opened
 
 Holding = Callable[[], AbstractContextManager[object]]
-
-
-@pytest.fixture(params=SQL_SERVERS)
-def url(request: pytest.FixtureRequest, tmp_path: Any) -> str:
-    """An empty database, on every kind of server."""
-    return fresh_url(request.param, request, tmp_path)
 
 
 @pytest.fixture

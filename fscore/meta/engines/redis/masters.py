@@ -74,10 +74,6 @@ class _Group:
             self._last = self._master = master
         return master
 
-    def _prefer(self, host: Host) -> None:
-        with self._lock:
-            self._known = [host, *(known for known in self._known if known != host)]
-
 
 class Watched(_Group):
     """The master that sentinels name; it must say so itself, too.
@@ -169,6 +165,10 @@ class Clustered(_Group):
                 return owner
             said.append(f"{host[0]}:{host[1]} knows no owner of slot {self._slot}")
         raise exceptions.ClusterDownError(f"no node tells who owns the volume: {'; '.join(said)}")
+
+    def _prefer(self, host: Host) -> None:
+        with self._lock:
+            self._known = [host, *(known for known in self._known if known != host)]
 
     def _read(self, ranges: list[Any], asked: Host) -> Host | None:
         """The owner of the slot; every node that is told of is remembered."""
