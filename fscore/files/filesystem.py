@@ -68,8 +68,9 @@ class Filesystem:
 
     def stat(self, path: str, *, follow: bool = True) -> Stat:
         """Attributes of a path, or of the link itself without `follow`."""
+        since = self._meta.changes
         ino, attr = self._resolve(path, follow=follow)
-        return Stat(paths.normal(path), ino, self._vfs.overlaid(ino, attr))
+        return Stat(paths.normal(path), ino, self._vfs.overlaid(ino, attr, since))
 
     def exists(self, path: str, *, follow: bool = True) -> bool:
         """Whether there is anything at a path."""
@@ -417,7 +418,8 @@ class Filesystem:
 
     def _entry_stat(self, base: str, entry: Entry) -> Stat:
         attr = entry.attr if entry.attr is not None else Attr(kind=entry.kind, mode=0, nlink=0)
-        return Stat(f"{base}/{paths.decode(entry.name)}", entry.ino, self._vfs.overlaid(entry.ino, attr))
+        shown = self._vfs.overlaid(entry.ino, attr, self._meta.changes)
+        return Stat(f"{base}/{paths.decode(entry.name)}", entry.ino, shown)
 
     def _piece(self, piece: Piece) -> InodePiece:
         if isinstance(piece, Data):
@@ -430,9 +432,10 @@ class Filesystem:
         if not attr.is_file:
             raise Invalid("ranges come from regular files")
         end = piece.offset + piece.length
-        if end > self._vfs.overlaid(ino, attr).length:
+        since = self._meta.changes
+        if end > self._vfs.overlaid(ino, attr, since).length:
             attr = self._meta.getattr(ino, fresh=True)
-        if end > self._vfs.overlaid(ino, attr).length:
+        if end > self._vfs.overlaid(ino, attr, since).length:
             raise Invalid(f"a range up to {end} of a file of {attr.length} bytes")
         self._meta.access(self.who, ino, os.R_OK)
         return SharedPiece(ino, piece.offset, piece.length)

@@ -22,6 +22,8 @@ V = TypeVar("V")
 CEILING_S: Final = 1.0
 FIXED_S: Final = 10.0
 CAPACITY: Final = 100_000
+OWN: Final = 65_536
+"""Nodes whose last own change is remembered; of others it is taken for as late as any that was forgotten."""
 TOUCHED: Final = 8192
 """Own changes of entries that are remembered, for listings that began before them."""
 
@@ -38,6 +40,8 @@ class NodeCache:
         self._nodes: dict[int, tuple[float, Attr]] = {}
         self._edges: dict[tuple[int, bytes], tuple[float, Edge]] = {}
         self._touched: deque[tuple[int, tuple[int, bytes]]] = deque(maxlen=TOUCHED)
+        self._own: dict[int, int] = {}
+        self._forgotten = 0
         self.epoch = 0
         """Number of own changes so far; take it before reading what shall be cached."""
 
@@ -88,6 +92,10 @@ class NodeCache:
                     names.add(name)
             return frozenset(names)
 
+    def changed_since(self, ino: int, epoch: int) -> bool:
+        """Whether a change of our own touched this node after `epoch`: what was read then may be old."""
+        return self.epoch != epoch and self._own.get(ino, self._forgotten) > epoch
+
     def changed(
         self,
         nodes: Mapping[int, Attr | None],
@@ -106,6 +114,7 @@ class NodeCache:
                 else:
                     self._edges.pop(key, None)
             for ino, attr in nodes.items():
+                self._note(ino)
                 if alone and attr is not None:
                     self._put_node(ino, attr, now)
                 else:
@@ -115,14 +124,24 @@ class NodeCache:
         """Drop a node's attributes."""
         with self._lock:
             self.epoch += 1
+            self._note(ino)
             self._nodes.pop(ino, None)
 
     def clear(self) -> None:
         """Drop everything."""
         with self._lock:
             self.epoch += 1
+            self._own.clear()
+            self._forgotten = self.epoch
             self._nodes.clear()
             self._edges.clear()
+
+    def _note(self, ino: int) -> None:
+        self._own.pop(ino, None)  # the latest go to the end
+        if len(self._own) >= OWN:
+            self._forgotten = max(list(self._own.values())[: OWN // 2])
+            _halve(self._own)
+        self._own[ino] = self.epoch
 
     def _put_node(self, ino: int, attr: Attr, now: float) -> None:
         stay = FIXED_S if attr.flags & _IMMUTABLE else self._ceiling_s

@@ -29,21 +29,23 @@ class AttrOperations(NameOperations):
         ino = self._node(ino)
         if self.internal is not None and self.internal.owns(ino):
             return AttrReply(ino, self.internal.getattr(ino), DAY_S)
-        return self.attr(ino, self.meta.getattr(ino))
+        since = self.meta.changes
+        return self.attr(ino, self.meta.getattr(ino), since)
 
     def peek_getattr(self, who: Caller, ino: int, fh: int | None = None) -> AttrReply | None:
         """As getattr, without waiting."""
         del who, fh
         ino = self._node(ino)
+        since = self.meta.changes
         attr = self.meta.cached_node(ino)
-        return None if attr is None else self.attr(ino, attr)
+        return None if attr is None else self.attr(ino, attr, since)
 
     def setattr(self, who: Caller, ino: int, request: AttrRequest) -> AttrReply:
         """Change what the request names: the length first, then everything else in one transaction."""
         ino = self._node(ino)
         if self._internal(ino):
             raise NotPermitted("this file belongs to the mount")
-        attr: Attr | None = None
+        since, attr = self.meta.changes, None
         if request.size is not None:
             attr = self._resize(who, ino, request, request.size)
         change = AttrChange(
@@ -59,7 +61,7 @@ class AttrOperations(NameOperations):
             attr = self.meta.setattr(who, ino, change)
             if change.uid is not None or change.gid is not None:
                 self._drop_capability(ino)
-        return self.attr(ino, self.meta.getattr(ino) if attr is None else attr)
+        return self.attr(ino, self.meta.getattr(ino) if attr is None else attr, since)
 
     def _resize(self, who: Caller, ino: int, request: AttrRequest, size: int) -> Attr:
         if self.options.read_only:

@@ -46,21 +46,21 @@ class OperationsCore:
         """A transport can have the kernel read local files by itself."""
         self.passthrough = Passthrough(self.vfs, ids)
 
-    def entry(self, ino: int, attr: Attr, parent: int) -> EntryReply:
-        """The reply for a name in `parent`; `attr` with what this process has not committed yet."""
+    def entry(self, ino: int, attr: Attr, parent: int, since: int) -> EntryReply:
+        """The reply for a name in `parent`; `attr` (see `Vfs.overlaid`) with what is not committed yet."""
         options = self.options
         ttl = options.dir_entry_cache_s if attr.kind == 2 else options.entry_cache_s
         if attr.flags & 1:
             above = self.meta.cached_node(parent)
             if above is not None and above.flags & 1:
                 ttl = DAY_S
-            return EntryReply(ino, self.vfs.overlaid(ino, attr), ttl, DAY_S)
-        return EntryReply(ino, self.vfs.overlaid(ino, attr), ttl, options.attr_cache_s)
+            return EntryReply(ino, self.vfs.overlaid(ino, attr, since), ttl, DAY_S)
+        return EntryReply(ino, self.vfs.overlaid(ino, attr, since), ttl, options.attr_cache_s)
 
-    def attr(self, ino: int, attr: Attr) -> AttrReply:
-        """The reply for a node's attributes, under the kernel's number."""
+    def attr(self, ino: int, attr: Attr, since: int) -> AttrReply:
+        """The reply for a node's attributes (see `Vfs.overlaid`), under the kernel's number."""
         ttl = DAY_S if attr.flags & 1 else self.options.attr_cache_s
-        return AttrReply(1 if ino == self._root else ino, self.vfs.overlaid(ino, attr), ttl)
+        return AttrReply(1 if ino == self._root else ino, self.vfs.overlaid(ino, attr, since), ttl)
 
     def number(self, error: BaseException) -> int:
         """The errno that a program gets for an error; what is not a refusal is logged, a kind of StoreError once."""

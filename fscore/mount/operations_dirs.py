@@ -123,6 +123,7 @@ class DirOperations(FileOperations):
 
     def _attrs_of(self, parent: int, entries: Sequence[Entry], changes: int) -> Sequence[Attr | None]:
         """A name that this process has changed since comes without attributes: the kernel must not learn it again."""
+        since = self.meta.changes
         attrs = self.meta.nodes([entry.ino for entry in entries])
         touched = frozenset[bytes]() if changes == self.meta.changes else self.meta.touched(parent, changes)
         if touched is None:
@@ -131,12 +132,12 @@ class DirOperations(FileOperations):
         for place, entry in enumerate(entries[:2]):
             if entry.name in _DOTS:
                 attrs[place] = None
-        if touched or opened:
+        if touched or opened or since != self.meta.changes:
             for place, (entry, attr) in enumerate(zip(entries, attrs, strict=True)):
                 if entry.name in touched:
                     attrs[place] = None
-                elif attr is not None and entry.ino in opened:
-                    attrs[place] = overlaid(entry.ino, attr)
+                elif attr is not None and (entry.ino in opened or since != self.meta.changes):
+                    attrs[place] = overlaid(entry.ino, attr, since)
         return attrs
 
     def releasedir(self, who: Caller, ino: int, fh: int) -> None:

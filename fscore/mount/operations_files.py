@@ -55,7 +55,7 @@ class FileOperations(LockOperations):
         ino, attr, fh = self.vfs.create(who, parent, name, mode & 0o7777, flags)
         if self._xattrs and not attr.length:
             self._written.add(fh)
-        return self.entry(ino, attr, parent), self._opened(fh, ino, attr, flags)
+        return self.entry(ino, attr, parent, self.meta.changes), self._opened(fh, ino, attr, flags)
 
     def read(self, who: Caller, ino: int, fh: int, offset: int, size: int) -> Buffer:
         """Bytes of a range; fewer at the end of the file."""

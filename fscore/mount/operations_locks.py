@@ -93,8 +93,7 @@ class LockOperations(AttrOperations):
 
     def _make_fresh(self, ino: int) -> None:
         """Drop what is cached of a file that somebody else has changed."""
-        attr = self.meta.getattr(ino, fresh=True)
-        other = self.vfs.refresh(ino, attr)  # what this process believes may be newer than what the kernel was told
+        attr, other = self.vfs.refresh(ino)  # what this process believes may be newer than what the kernel was told
         if other or self._seen.get(ino) != state_of(attr):
             if self.notifier is not None:
                 self.notifier.inode(ino, wait_s=NOTICE_WAIT_S)

@@ -27,19 +27,21 @@ class NameOperations(OperationsCore):
             found = self._hidden(parent, name)
             if found is not None:
                 return found
+        since = self.meta.changes
         try:
             ino, attr = self.meta.lookup(who, parent, name, sure=True)  # the kernel is
         except NotFound:
             if self.options.negative_entry_cache_s > 0:
                 return EntryReply(0, _NOWHERE, self.options.negative_entry_cache_s, 0.0)
             raise
-        return self.entry(ino, attr, parent)
+        return self.entry(ino, attr, parent, since)
 
     def _hidden(self, parent: int, name: bytes) -> EntryReply | None:
         """What the mount itself knows: its own files, and where dots lead at its root (the kernel asks for NFS)."""
         if name in _DOTS:
+            since = self.meta.changes
             ino, attr = self.meta.lookup(Caller.root(), parent, name if parent != self._root else b".")
-            return self.entry(1 if ino == self._root else ino, attr, parent)
+            return self.entry(1 if ino == self._root else ino, attr, parent, since)
         found = None if self.internal is None else self.internal.lookup(parent, name)
         return None if found is None else EntryReply(*found, DAY_S, DAY_S)
 
@@ -48,8 +50,12 @@ class NameOperations(OperationsCore):
         parent = self._node(parent)
         if name.startswith(b"."):
             return None
+        since = self.meta.changes
         found = self.meta.cached_child(who, parent, name)
-        return None if found is None else self.entry(*found, parent)
+        return None if found is None else self.entry(*found, parent, since)
+
+    def _new(self, ino: int, attr: Attr, parent: int) -> EntryReply:
+        return self.entry(ino, attr, parent, self.meta.changes)
 
     def forget(self, ino: int, count: int) -> None:
         """The kernel has dropped a node, and its pages with it; `count` look-ups are not referred to any more."""
@@ -67,24 +73,25 @@ class NameOperations(OperationsCore):
         kind = KINDS.get(mode & 0o170000 or 0o100000)
         if kind is None or kind in {Kind.DIRECTORY, Kind.SYMLINK}:
             raise Invalid(f"a node of mode {mode:o}")
-        return self.entry(*self.meta.mknod(who, parent, name, kind, mode & 0o7777, rdev=rdev), parent)
+        return self._new(*self.meta.mknod(who, parent, name, kind, mode & 0o7777, rdev=rdev), parent)
 
     def mkdir(self, who: Caller, parent: int, name: bytes, mode: int) -> EntryReply:
         """A new directory."""
         parent = self._own(parent, name)
-        return self.entry(*self.meta.mkdir(who, parent, name, mode & 0o7777), parent)
+        return self._new(*self.meta.mkdir(who, parent, name, mode & 0o7777), parent)
 
     def symlink(self, who: Caller, parent: int, name: bytes, target: bytes) -> EntryReply:
         """A new symbolic link."""
         parent = self._own(parent, name)
-        return self.entry(*self.meta.symlink(who, parent, name, target), parent)
+        return self._new(*self.meta.symlink(who, parent, name, target), parent)
 
     def link(self, who: Caller, ino: int, parent: int, name: bytes) -> EntryReply:
         """Another name for a file."""
         parent = self._own(parent, name)
         if self._internal(ino):
             raise NotPermitted("this file belongs to the mount")
-        return self.entry(ino, self.meta.link(who, ino, parent, name), parent)
+        since = self.meta.changes
+        return self.entry(ino, self.meta.link(who, ino, parent, name), parent, since)
 
     def unlink(self, who: Caller, parent: int, name: bytes) -> None:
         """Remove a name that is no directory's."""

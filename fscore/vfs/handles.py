@@ -64,9 +64,11 @@ class OpenFile:
 
     def length(self) -> int:
         """The file's length, with what this process has written and not committed yet."""
-        committed = self.reader.length()
         writer = self.writer
-        return committed if writer is None else max(committed, writer.length)
+        if writer is None:
+            return self.reader.length()
+        waiting = writer.length  # first: what is committed after this, the reader knows
+        return max(self.reader.length(), waiting)
 
 
 class Handle:

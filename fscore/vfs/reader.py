@@ -80,12 +80,11 @@ class FileReader:
         self._views: OrderedDict[int, list[SliceRecord]] = OrderedDict()
         self._lock = threading.Lock()
         self._attr = attr
-        self._fresh_until = 0.0
+        self._fresh_until = 0.0  # until `update` says when it was read
         self._epoch = 0
         self._local: Local | None = None
         self._seen: Callable[[int, int, int, int], None] = lambda *_: None
         self._parted: Callable[[], None] = lambda: None
-        self.update(attr)
 
     def watch(self, seen: Callable[[int, int, int, int], None]) -> None:
         """Tell `seen` of every chunk that is looked up: (inode, index, records, pieces)."""
@@ -100,21 +99,31 @@ class FileReader:
         """The attributes as last seen."""
         return self._attr
 
-    def update(self, attr: Attr) -> None:
-        """Take newer attributes; views of a file that changed are dropped."""
+    def update(self, attr: Attr, since: int) -> bool:
+        """Take attributes that were read when `meta.changes` was `since`; views of a file that changed are dropped.
+
+        False when this process changed the file meanwhile: what is known here may be newer. Who reads next asks.
+        """
         with self._lock:
-            old = self._attr
-            if (attr.mtime_ns, attr.length) != (old.mtime_ns, old.length):
-                self._drop()
-            self._attr = attr
-            ttl = IMMUTABLE_TTL if attr.immutable else self._attr_ttl
-            self._fresh_until = self._clock.monotonic() + ttl
+            if self._meta.changed_since(self._ino, since):
+                self._fresh_until = 0.0
+                return False
+            self._take(attr)
+            return True
+
+    def look_again(self) -> Attr:
+        """Ask for the attributes until no change of this process came in between."""
+        while True:
+            since = self._meta.changes
+            attr = self._meta.getattr(self._ino)
+            if self.update(attr, since):
+                return attr
 
     def committed(self, attr: Attr) -> None:
         """This process changed the file, which now has these attributes: forget the views."""
         with self._lock:
             self._drop()
-        self.update(attr)
+            self._take(attr)
 
     def compacted(self) -> None:
         """Records of the file were replaced by others that say the same: forget the views."""
@@ -247,7 +256,15 @@ class FileReader:
 
     def _revalidate(self) -> None:
         if self._clock.monotonic() >= self._fresh_until:
-            self.update(self._meta.getattr(self._ino))
+            self.look_again()
+
+    def _take(self, attr: Attr) -> None:
+        old = self._attr
+        if (attr.mtime_ns, attr.length) != (old.mtime_ns, old.length):
+            self._drop()
+        self._attr = attr
+        ttl = IMMUTABLE_TTL if attr.immutable else self._attr_ttl
+        self._fresh_until = self._clock.monotonic() + ttl
 
     def _drop(self) -> None:
         self._views.clear()
@@ -309,7 +326,7 @@ class FileReader:
             if delay:
                 self._clock.sleep(delay)
             self.invalidate()
-            self.update(self._meta.getattr(self._ino))
+            self.look_again()
             try:
                 self._fill(offset, buffer)
             except NotFound as error:

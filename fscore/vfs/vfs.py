@@ -14,7 +14,7 @@ from fscore.blocks.cache.whole.file import WholeFile
 from fscore.blocks.store import BlockStore, WarmReport
 from fscore.domain.attr import Attr
 from fscore.domain.caller import Caller
-from fscore.domain.errors import BadHandle, Exists, FsError, Invalid, IsADir, ReadOnly, StoreError
+from fscore.domain.errors import BadHandle, Exists, FsError, Invalid, IsADir, NotFound, ReadOnly, StoreError
 from fscore.domain.geometry import CHUNK
 from fscore.meta.service import MetaService
 from fscore.runtime.buffer import Buffer
@@ -63,12 +63,13 @@ class Vfs:
         write = flags & ACCESS != os.O_RDONLY
         if write and self._options.read_only:
             raise ReadOnly("this client opened the volume for reading only")
+        since = self.meta.changes
         attr = self.meta.open_file(who, ino, write=write, append=bool(flags & os.O_APPEND))
         try:
             _check_holds_bytes(attr)
             if write and flags & os.O_TRUNC and self._length(ino, attr):
                 attr = self.truncate(who, ino, 0, checked=True)
-            handle = self._add(who, ino, attr, flags)
+            handle = self._add(who, ino, attr, flags, since)
         except BaseException:
             self.meta.close_file(ino)
             raise
@@ -84,10 +85,12 @@ class Vfs:
         except Exists:
             if flags & os.O_EXCL:
                 raise
-            ino, attr = self.meta.lookup(who, parent, name)
-            return ino, attr, self.open(who, ino, flags)
+            ino, _ = self.meta.lookup(who, parent, name)
+            fh = self.open(who, ino, flags)
+            return ino, self.getattr(ino), fh
+        since = self.meta.changes
         self.meta.hold_file(ino)
-        return ino, attr, self._add(who, ino, attr, flags).fh
+        return ino, attr, self._add(who, ino, attr, flags, since).fh
 
     def read(self, fh: int, offset: int, size: int) -> bytes:
         """Bytes of a range; fewer at the end of the file."""
@@ -164,14 +167,16 @@ class Vfs:
         """The attributes of an open file as this process saw them last."""
         return self._handles.get(fh).file.reader.attr
 
-    def refresh(self, ino: int, attr: Attr) -> bool:
-        """Attributes as they are now: whether an open file is another one than this process believed."""
-        file = self._handles.file(ino)
-        if file is None:
-            return False
-        old = file.reader.attr
-        file.reader.update(attr)
-        return (old.mtime_ns, old.length) != (attr.mtime_ns, attr.length)
+    def refresh(self, ino: int) -> tuple[Attr, bool]:
+        """Attributes as they are now, and whether an open file is another one than this process believed."""
+        file, since = self._handles.file(ino), self.meta.changes
+        old = None if file is None else file.reader.attr
+        attr = self.meta.getattr(ino, fresh=True)
+        if file is None or old is None:
+            return attr, False
+        if not file.reader.update(attr, since):
+            attr = file.reader.look_again()
+        return attr, (old.mtime_ns, old.length) != (attr.mtime_ns, attr.length)
 
     def flush(self, fh: int) -> None:
         """Make everything written to the handle's file durable and visible."""
@@ -202,18 +207,32 @@ class Vfs:
 
     def getattr(self, ino: int) -> Attr:
         """Attributes, with the length that this process's uncommitted writes give the file."""
-        return self.overlaid(ino, self.meta.getattr(ino))
+        since = self.meta.changes
+        return self.overlaid(ino, self.meta.getattr(ino), since)
 
-    def overlaid(self, ino: int, attr: Attr) -> Attr:
-        """`attr` as programs see it: with what this process has not committed yet, without links in the trash."""
+    def overlaid(self, ino: int, attr: Attr, since: int) -> Attr:
+        """`attr` as programs see it: with what this process has not committed yet, without links in the trash.
+
+        It was read when `meta.changes` was `since`. What this process committed after that counts: a length that is
+        older than a finished write would have the kernel cut the file off.
+        """
+        while True:
+            file = self._handles.file(ino)
+            writer = None if file is None else file.writer
+            waiting = None if writer is None else writer.waiting
+            if not self.meta.changed_since(ino, since):
+                break  # nothing that was waiting before `waiting` was taken is missing in both
+            since = self.meta.changes
+            try:
+                attr = self.meta.getattr(ino)
+            except NotFound:
+                break  # gone by now; it was there when it was read
         attr = self.meta.shown(ino, attr)
-        file = self._handles.file(ino)
-        writer = None if file is None else file.writer
-        if writer is None or not writer.dirty:
+        if waiting is None:
             return attr
-        wrote_ns = writer.mtime_ns
-        length, mtime_ns, ctime_ns = max(attr.length, writer.length), wrote_ns, max(attr.ctime_ns, wrote_ns)
-        return msgspec.structs.replace(attr, length=length, mtime_ns=mtime_ns, ctime_ns=ctime_ns)
+        length, wrote_ns = waiting
+        length, ctime_ns = max(attr.length, length), max(attr.ctime_ns, wrote_ns)
+        return msgspec.structs.replace(attr, length=length, mtime_ns=wrote_ns, ctime_ns=ctime_ns)
 
     def truncate(self, who: Caller, ino: int, length: int, *, checked: bool = False) -> Attr:
         """Set a file's length; what was written before is committed first. `checked`: a handle carries permission."""
@@ -334,7 +353,7 @@ class Vfs:
         if first is not None:
             raise first
 
-    def _add(self, who: Caller, ino: int, attr: Attr, flags: int) -> Handle:
+    def _add(self, who: Caller, ino: int, attr: Attr, flags: int, since: int) -> Handle:
         options = self._options
 
         def make() -> OpenFile:
@@ -347,7 +366,8 @@ class Vfs:
             return file
 
         handle = self._handles.add(who, ino, make, flags, ReadAhead(options.read_ahead))
-        handle.file.reader.update(attr)
+        if not handle.file.reader.update(attr, since):
+            handle.file.reader.look_again()
         if not handle.writable:
             self.wholes.opened(handle.file)
         return handle

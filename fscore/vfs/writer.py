@@ -163,6 +163,12 @@ class FileWriter:
         """Whether anything waits to be committed."""
         return bool(self._chunks)
 
+    @property
+    def waiting(self) -> tuple[int, int] | None:
+        """The length and the mtime (ns) that what waits to be committed gives the file; None when nothing waits."""
+        found = self.length, self.mtime_ns  # first: a flush in between ends with a length of 0
+        return found if self._chunks else None
+
     def discard(self) -> None:
         """Drop what is not committed and delete its objects."""
         with self.lock:
@@ -224,7 +230,7 @@ class FileWriter:
             _log.warning("inode %d chunk %d: commit failed with unknown outcome: %s", self._ino, index, error)
             if not self._is_committed(index, records):
                 raise
-            attr = self._meta.getattr(self._ino)
+            attr = self._meta.getattr(self._ino, fresh=True)
         self._committed(attr, index, len(records))
 
     def _is_committed(self, index: int, records: Sequence[SliceRecord]) -> bool:

@@ -256,6 +256,10 @@ class Lookups(Core):
         """How many changes of its own this client has made and remembers: the same number, nothing changed."""
         return self._cache.epoch
 
+    def changed_since(self, ino: int, changes: int) -> bool:
+        """Whether this client changed a node after it counted so many `changes`: what was read then may be old."""
+        return self._cache.changed_since(ino, changes)
+
     def readlink(self, ino: int) -> bytes:
         """The target of a symbolic link."""
         self._check_alive()

@@ -223,10 +223,10 @@ class Requests(pyfuse3.Operations):
         listing = self._listings[fh]
         offset, full = start_id, False
         while not full:
-            readdir = partial(self.ops.readdir, plus=True)
+            readdir, since = partial(self.ops.readdir, plus=True), self.ops.meta.changes
             entries = await self._ask(listing.who, readdir, listing.ino, fh, offset, listing.batch)
             for entry in entries:
-                reply = await self._listed(listing, entry)
+                reply = await self._listed(listing, entry, since)
                 if reply is not None and not pyfuse3.readdir_reply(token, entry.name, reply, offset + 1):
                     full = True
                     break
@@ -245,14 +245,14 @@ class Requests(pyfuse3.Operations):
         listing = self._listings[fh]
         await self._ask(listing.who, self.ops.fsyncdir, listing.ino, fh)
 
-    async def _listed(self, listing: _Listing, entry: Entry) -> pyfuse3.EntryAttributes | None:
+    async def _listed(self, listing: _Listing, entry: Entry, since: int) -> pyfuse3.EntryAttributes | None:
         """An entry's attributes; None for one that is gone by now."""
         if entry.name in _DOTS:  # the kernel takes no node from these
             reply = pyfuse3.EntryAttributes()
             reply.st_ino, reply.st_mode, reply.entry_timeout, reply.attr_timeout = entry.ino, S_IFMT[entry.kind], 0, 0
             return reply
         if entry.attr is not None:
-            return _entry(self.ops.entry(entry.ino, entry.attr, listing.ino))
+            return _entry(self.ops.entry(entry.ino, entry.attr, listing.ino, since))
         try:
             return _entry(await self._ask(listing.who, self.ops.lookup, listing.ino, entry.name))
         except pyfuse3.FUSEError:
