@@ -23,7 +23,7 @@ class Codec(Protocol):
         """Stored bytes of a plain block."""
         ...
 
-    def decode(self, data: bytes, size: int) -> bytes:
+    def decode(self, data: Buffer, size: int) -> Buffer:
         """The plain block of `size` bytes. CorruptError if `data` does not yield them."""
         ...
 
@@ -37,7 +37,7 @@ class Plain:
         """The block itself."""
         return block
 
-    def decode(self, data: bytes, size: int) -> bytes:
+    def decode(self, data: Buffer, size: int) -> Buffer:
         """The first `size` bytes."""
         if len(data) < size:
             raise CorruptError(f"a block of {size} bytes is stored as only {len(data)}")
@@ -56,7 +56,7 @@ class Lz4:
         packed: bytes = lz4.block.compress(block, store_size=False)
         return packed
 
-    def decode(self, data: bytes, size: int) -> bytes:
+    def decode(self, data: Buffer, size: int) -> Buffer:
         """Decompress."""
         import lz4.block
 
@@ -85,7 +85,7 @@ class Zstd:
         packed: bytes = context.compress(block)
         return packed
 
-    def decode(self, data: bytes, size: int) -> bytes:
+    def decode(self, data: Buffer, size: int) -> Buffer:
         """Decompress, also a frame without content size."""
         import zstandard
 

@@ -89,7 +89,7 @@ class BlockStore:
         self._ahead_limit = prefetch_blocks
         self._ahead_now: set[str] = set()
         self._ahead_lock = threading.Lock()
-        self._flights: SingleFlight[bytes] = SingleFlight()
+        self._flights: SingleFlight[Buffer] = SingleFlight()
         self.budget: Final = Budget(buffer_bytes, block_size)
         self._trails: OrderedDict[str, tuple[int, int]] = OrderedDict()
         self._trails_lock = threading.Lock()
@@ -313,10 +313,10 @@ class BlockStore:
                 self._trails.popitem(last=False)
         return not self._flights.flying(key)
 
-    def _fetch(self, key: str, whole: int, *, wait: bool = False) -> bytes:
+    def _fetch(self, key: str, whole: int, *, wait: bool = False) -> Buffer:
         return self._flights.do(key, partial(self._load, key, whole, wait=wait))
 
-    def _load(self, key: str, whole: int, *, keep: bool = True, wait: bool = False) -> bytes:
+    def _load(self, key: str, whole: int, *, keep: bool = True, wait: bool = False) -> Buffer:
         found = self.cache.get(key, 0, whole) if self.cache.contains(key) else None
         if found is not None:  # another flight landed since the caller looked
             return found

@@ -55,8 +55,11 @@ class ObjectStore(ABC):
         """Store `data` whole; when this returns it is durable, when it raises the key is as before or whole."""
 
     @abstractmethod
-    def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
-        """Bytes from `offset`, up to `length` or to the end; shorter at the object's end. NotFound."""
+    def get(self, key: str, offset: int = 0, length: int | None = None) -> Buffer:
+        """Bytes from `offset`, up to `length` or to the end; shorter at the object's end. NotFound.
+
+        Nobody changes them any more: they are `bytes`, or a view that is only for reading.
+        """
 
     def get_into(self, key: str, buffer: memoryview, offset: int = 0) -> int:
         """Fill `buffer` from `offset`; returns the bytes read, fewer at the object's end. NotFound."""
@@ -106,7 +109,7 @@ class SupportsMetadata(Protocol):
         """As put, with `metadata`."""
         ...
 
-    def get_with(self, key: str) -> tuple[bytes, dict[str, str]]:
+    def get_with(self, key: str) -> tuple[Buffer, dict[str, str]]:
         """The whole object and its metadata, names in lower case. NotFound."""
         ...
 

@@ -89,7 +89,7 @@ class FileStore(ObjectStore):
             self._settle(path)
         return True
 
-    def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, offset: int = 0, length: int | None = None) -> Buffer:
         """Bytes of the file, by one read where the system gives them at once."""
         path = self._path(key)
         with _seam(key, self.location):

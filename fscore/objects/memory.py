@@ -39,14 +39,14 @@ class MemoryStore(ObjectStore):
             self._objects[key] = (bytes(data), self._clock.now_ns(), {})
             return True
 
-    def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, offset: int = 0, length: int | None = None) -> Buffer:
         """Bytes of an object."""
         data = self._find(key)[0]
         if offset == 0 and (length is None or length >= len(data)):
             return data
         return data[offset:] if length is None else data[offset : offset + length]
 
-    def get_with(self, key: str) -> tuple[bytes, dict[str, str]]:
+    def get_with(self, key: str) -> tuple[Buffer, dict[str, str]]:
         """The object and its metadata."""
         data, _, metadata = self._find(key)
         return data, dict(metadata)

@@ -8,6 +8,13 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 """Anything whose bytes can be read in place; arrays come as `memoryview(array)`."""
 
 
+def frozen(data: Buffer) -> Buffer:
+    """`data` itself where nobody can write to it, a copy of what may change."""
+    if isinstance(data, bytes) or (isinstance(data, memoryview) and data.readonly):
+        return data
+    return bytes(data)
+
+
 def as_view(data: Buffer) -> memoryview:
     """A flat view of bytes over `data`, whatever shape and item size it had."""
     view = memoryview(data)

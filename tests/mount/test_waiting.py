@@ -21,6 +21,7 @@ from fscore.objects.api import ObjectStore
 from fscore.objects.file import FileStore
 from fscore.objects.wrap.faulty import FaultPlan, Faulty
 from fscore.objects.wrap.wrapper import Wrapper
+from fscore.runtime.buffer import Buffer
 from fscore.volume import Volume, open_volume
 from tests.kit.mounts import assert_volume_sound, fresh_volume, need_fuse, refused, until
 
@@ -38,7 +39,7 @@ class Gated(Wrapper):
         self.gate.set()
         self.waiting = 0
 
-    def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, offset: int = 0, length: int | None = None) -> Buffer:
         """Bytes of an object, when the gate is open."""
         self._pass()
         return self.inner.get(key, offset, length)

@@ -18,7 +18,7 @@ class BlockCache(Protocol):
         """Bytes held."""
         ...
 
-    def get(self, key: str, off: int, length: int) -> bytes | None:
+    def get(self, key: str, off: int, length: int) -> Buffer | None:
         """`length` bytes of a block from `off`, or None."""
         ...
 
@@ -31,7 +31,7 @@ class BlockCache(Protocol):
         ...
 
     def put(self, key: str, data: Buffer, *, wait: bool = False) -> None:
-        """Keep a whole block, if there is room. `data` may be kept as it is when it is `bytes`.
+        """Keep a whole block, if there is room. `data` is kept as it is where nobody can write to it.
 
         A disk that does not keep up holds nobody up: the block is not kept then, unless `wait` says that it shall be.
         """
@@ -63,7 +63,7 @@ class NoCache:
 
     used = 0
 
-    def get(self, key: str, off: int, length: int) -> bytes | None:
+    def get(self, key: str, off: int, length: int) -> Buffer | None:
         """Nothing."""
         return None
 

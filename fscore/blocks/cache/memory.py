@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 
-from fscore.runtime.buffer import Buffer
+from fscore.runtime.buffer import Buffer, frozen
 from fscore.runtime.metrics import Metrics
 
 
@@ -16,7 +16,7 @@ class MemoryCache:
         self._limit = limit
         self._metrics = metrics or Metrics()
         self._lock = threading.Lock()
-        self._blocks: OrderedDict[str, bytes] = OrderedDict()
+        self._blocks: OrderedDict[str, Buffer] = OrderedDict()
         self._used = 0
 
     @property
@@ -24,7 +24,7 @@ class MemoryCache:
         """Bytes held."""
         return self._used
 
-    def get(self, key: str, off: int, length: int) -> bytes | None:
+    def get(self, key: str, off: int, length: int) -> Buffer | None:
         """Part of a block; a whole one without a copy."""
         block = self._find(key)
         if block is None or off + length > len(block):
@@ -47,10 +47,10 @@ class MemoryCache:
         return memoryview(block)[off : off + length]
 
     def put(self, key: str, data: Buffer, *, wait: bool = False) -> None:
-        """Keep a block; `bytes` are kept as they are, anything else is copied."""
+        """Keep a block; one that may change is copied."""
         if not self.keeps(len(data)):
             return
-        block = bytes(data)
+        block = frozen(data)
         with self._lock:
             old = self._blocks.pop(key, None)
             self._used += len(block) - (len(old) if old is not None else 0)
@@ -83,7 +83,7 @@ class MemoryCache:
             self._blocks.clear()
             self._used = 0
 
-    def _find(self, key: str) -> bytes | None:
+    def _find(self, key: str) -> Buffer | None:
         with self._lock:
             block = self._blocks.get(key)
             if block is not None:

@@ -10,7 +10,7 @@ from typing import Final
 from fscore.blocks.cache.api import BlockCache, NoCache
 from fscore.blocks.cache.disk import DiskCache
 from fscore.blocks.cache.memory import MemoryCache
-from fscore.runtime.buffer import Buffer
+from fscore.runtime.buffer import Buffer, frozen
 from fscore.runtime.metrics import Metrics
 from fscore.runtime.threads import Pool
 
@@ -31,7 +31,7 @@ class Tiers:
         self._metrics = metrics or Metrics()
         self._pool = Pool("cache-write", 2)
         self._lock = threading.Lock()
-        self._waiting: dict[str, bytes] = {}
+        self._waiting: dict[str, Buffer] = {}
         self._waiting_bytes = 0
         self._writes: set[Future[None]] = set()
 
@@ -40,7 +40,7 @@ class Tiers:
         """Bytes on the disk; memory only mirrors some of them."""
         return self._disk.used
 
-    def get(self, key: str, off: int, length: int) -> bytes | None:
+    def get(self, key: str, off: int, length: int) -> Buffer | None:
         """From memory, from what waits to be written, or from the disk."""
         found = self._memory.get(key, off, length)
         if found is None:
@@ -72,7 +72,7 @@ class Tiers:
 
     def put(self, key: str, data: Buffer, *, wait: bool = False) -> None:
         """In memory now, on the disk soon; in memory alone when too much waits for the disk already."""
-        block = bytes(data)
+        block = frozen(data)
         self._memory.put(key, block)
         with self._lock:
             if key in self._waiting:
@@ -122,7 +122,7 @@ class Tiers:
         self._memory.close()
         self._disk.close()
 
-    def _write(self, key: str, block: bytes) -> None:
+    def _write(self, key: str, block: Buffer) -> None:
         try:
             if key in self._waiting:  # else it was dropped
                 self._disk.put(key, block)

@@ -94,9 +94,9 @@ class S3Store(ObjectStore):
             return False
         return True
 
-    def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
-        """One GET, with a range unless the whole object is meant."""
-        return bytes(self._fetch(key, offset, length))
+    def get(self, key: str, offset: int = 0, length: int | None = None) -> Buffer:
+        """One GET, with a range unless the whole object is meant; the bytes stay where the client laid them."""
+        return self._fetch(key, offset, length)
 
     def get_into(self, key: str, buffer: memoryview, offset: int = 0) -> int:
         """One ranged GET into `buffer`."""
@@ -104,12 +104,12 @@ class S3Store(ObjectStore):
         buffer[: len(data)] = data
         return len(data)
 
-    def get_with(self, key: str) -> tuple[bytes, dict[str, str]]:
+    def get_with(self, key: str) -> tuple[Buffer, dict[str, str]]:
         """One GET and the user metadata that came with it."""
         with seam("get", key, self.location):
             result = obstore.get(self._client, check_key(key))
             metadata = {str(name).lower(): str(value) for name, value in result.attributes.items()}
-            return bytes(memoryview(result.bytes())), metadata
+            return memoryview(result.bytes()), metadata
 
     def head(self, key: str) -> ObjectInfo:
         """One HEAD."""

@@ -31,13 +31,13 @@ class Checksummed(Wrapper):
         """Put with its sum and more."""
         self._rich.put_with(key, data, {**metadata, NAME: _sum(data)})
 
-    def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, offset: int = 0, length: int | None = None) -> Buffer:
         """A whole object is checked, a part cannot be. CorruptError on a mismatch."""
         if offset or length is not None:
             return self.inner.get(key, offset, length)
         return self.get_with(key)[0]
 
-    def get_with(self, key: str) -> tuple[bytes, dict[str, str]]:
+    def get_with(self, key: str) -> tuple[Buffer, dict[str, str]]:
         """A whole object, checked, and its metadata."""
         data, metadata = self._rich.get_with(key)
         kept = metadata.get(NAME.lower())

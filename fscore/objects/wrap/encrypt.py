@@ -63,7 +63,7 @@ class Sealer:
         sealed = self._aead(key).encrypt(nonce, data, None)
         return b"".join((_HEAD.pack(len(wrapped), _NONCE), wrapped, nonce, sealed))
 
-    def open(self, stored: bytes, what: str) -> bytes:
+    def open(self, stored: Buffer, what: str) -> bytes:
         """The plain form. CorruptError, naming `what`, if it was not sealed so or is damaged."""
         if len(stored) < _HEAD.size:
             raise CorruptError(f"{what}: {len(stored)} bytes are no sealed object")
@@ -101,7 +101,7 @@ class Encrypted(Wrapper):
         """Put, sealed, unless the key exists."""
         return super().put_if_absent(key, self._sealer.seal(data))
 
-    def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, offset: int = 0, length: int | None = None) -> Buffer:
         """The whole object, opened, and cut to what was asked for."""
         plain = self._sealer.open(self.inner.get(key), f"object {key!r} in {self.location}")
         if not offset and (length is None or length >= len(plain)):
@@ -114,7 +114,7 @@ class Encrypted(Wrapper):
         buffer[: len(data)] = data
         return len(data)
 
-    def get_with(self, key: str) -> tuple[bytes, dict[str, str]]:
+    def get_with(self, key: str) -> tuple[Buffer, dict[str, str]]:
         """The whole object, opened, and its metadata."""
         stored, metadata = super().get_with(key)
         return self._sealer.open(stored, f"object {key!r} in {self.location}"), metadata

@@ -83,7 +83,7 @@ class Faulty(Wrapper):
         whole = super().put_if_absent
         return self._run("put", key, lambda: whole(key, data))
 
-    def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, offset: int = 0, length: int | None = None) -> Buffer:
         """May fail."""
         return self._run("get", key, lambda: self.inner.get(key, offset, length))
 
@@ -91,7 +91,7 @@ class Faulty(Wrapper):
         """May fail."""
         return self._run("get", key, lambda: self.inner.get_into(key, buffer, offset))
 
-    def get_with(self, key: str) -> tuple[bytes, dict[str, str]]:
+    def get_with(self, key: str) -> tuple[Buffer, dict[str, str]]:
         """May fail."""
         whole = super().get_with
         return self._run("get", key, lambda: whole(key))

@@ -50,7 +50,7 @@ class Limited(Wrapper):
         with self._slot():
             return super().put_if_absent(key, data)
 
-    def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, offset: int = 0, length: int | None = None) -> Buffer:
         """Pays for what came afterwards, for only then its size is known."""
         with self._slot():
             data = self.inner.get(key, offset, length)
@@ -64,7 +64,7 @@ class Limited(Wrapper):
         self._down.take(n)
         return n
 
-    def get_with(self, key: str) -> tuple[bytes, dict[str, str]]:
+    def get_with(self, key: str) -> tuple[Buffer, dict[str, str]]:
         """Pays for what came afterwards."""
         with self._slot():
             data, metadata = super().get_with(key)

@@ -37,7 +37,7 @@ class Metered(Wrapper):
         self._metrics.add("objects.put.bytes", len(data) if done else 0)
         return done
 
-    def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, offset: int = 0, length: int | None = None) -> Buffer:
         """Counted as get."""
         data = self._count("get", lambda: self.inner.get(key, offset, length))
         self._metrics.add("objects.get.bytes", len(data))
@@ -49,7 +49,7 @@ class Metered(Wrapper):
         self._metrics.add("objects.get.bytes", n)
         return n
 
-    def get_with(self, key: str) -> tuple[bytes, dict[str, str]]:
+    def get_with(self, key: str) -> tuple[Buffer, dict[str, str]]:
         """Counted as get."""
         data, metadata = self._count("get", lambda: super(Metered, self).get_with(key))
         self._metrics.add("objects.get.bytes", len(data))

@@ -20,7 +20,7 @@ class Prefixed(Wrapper):
         """Put below the prefix."""
         self.inner.put(self._prefix + key, data)
 
-    def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, offset: int = 0, length: int | None = None) -> Buffer:
         """Get from below the prefix."""
         return self.inner.get(self._prefix + key, offset, length)
 
@@ -51,6 +51,6 @@ class Prefixed(Wrapper):
         """Put below the prefix, with metadata."""
         super().put_with(self._prefix + key, data, metadata)
 
-    def get_with(self, key: str) -> tuple[bytes, dict[str, str]]:
+    def get_with(self, key: str) -> tuple[Buffer, dict[str, str]]:
         """Get from below the prefix, with metadata."""
         return super().get_with(self._prefix + key)

@@ -38,7 +38,7 @@ class Retrying(Wrapper):
 
         return self._retry.call(self._what("put", key), once)
 
-    def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, offset: int = 0, length: int | None = None) -> Buffer:
         """Again until it is read."""
         return self._retry.call(self._what("get", key), lambda: self.inner.get(key, offset, length))
 
@@ -46,7 +46,7 @@ class Retrying(Wrapper):
         """Again until it is read."""
         return self._retry.call(self._what("get", key), lambda: self.inner.get_into(key, buffer, offset))
 
-    def get_with(self, key: str) -> tuple[bytes, dict[str, str]]:
+    def get_with(self, key: str) -> tuple[Buffer, dict[str, str]]:
         """Again until it is read."""
         return self._retry.call(self._what("get", key), lambda: super(Retrying, self).get_with(key))
 

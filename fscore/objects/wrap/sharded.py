@@ -26,7 +26,7 @@ class Sharded(ObjectStore):
         """Put on its shard."""
         self._of(key).put(key, data)
 
-    def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, offset: int = 0, length: int | None = None) -> Buffer:
         """Get from its shard."""
         return self._of(key).get(key, offset, length)
 
@@ -61,7 +61,7 @@ class Sharded(ObjectStore):
             raise Unsupported(f"{store.location} keeps no metadata beside objects")
         store.put_with(key, data, metadata)
 
-    def get_with(self, key: str) -> tuple[bytes, dict[str, str]]:
+    def get_with(self, key: str) -> tuple[Buffer, dict[str, str]]:
         """Get from its shard, with metadata."""
         store = self._of(key)
         if not isinstance(store, SupportsMetadata):

@@ -24,7 +24,7 @@ class Wrapper(ObjectStore):
         """Passed on."""
         self.inner.put(key, data)
 
-    def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, offset: int = 0, length: int | None = None) -> Buffer:
         """Passed on."""
         return self.inner.get(key, offset, length)
 
@@ -65,7 +65,7 @@ class Wrapper(ObjectStore):
             raise Unsupported(f"{self.location} keeps no metadata beside objects")
         self.inner.put_with(key, data, metadata)
 
-    def get_with(self, key: str) -> tuple[bytes, dict[str, str]]:
+    def get_with(self, key: str) -> tuple[Buffer, dict[str, str]]:
         """Passed on; Unsupported if the store cannot."""
         if not isinstance(self.inner, SupportsMetadata):
             raise Unsupported(f"{self.location} keeps no metadata beside objects")

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from fscore.domain.errors import HubError
+from fscore.runtime.buffer import Buffer
 from fscore.runtime.clock import SystemClock
 from fscore.runtime.progress import Progress
 from fscore.runtime.retry import Retry
@@ -171,7 +172,7 @@ def _s3_store(bucket: str) -> ObjectStore:
     return Retrying(store, Retry(attempts=_ATTEMPTS, clock=SystemClock()))
 
 
-def fetch_file(piece: Callable[[int, int], bytes], target: Path, path: str, size: int) -> int:
+def fetch_file(piece: Callable[[int, int], Buffer], target: Path, path: str, size: int) -> int:
     """Write one file below `target` by ranges; goes on after the last whole write; returns the bytes fetched now."""
     whole = _below(target, path)
     if whole.exists() and whole.stat().st_size == size:

@@ -21,6 +21,7 @@ from fscore.objects.memory import MemoryStore
 from fscore.objects.wrap.faulty import FaultPlan, Faulty, When
 from fscore.objects.wrap.meter import Metered
 from fscore.objects.wrap.wrapper import Wrapper
+from fscore.runtime.buffer import Buffer
 from fscore.runtime.metrics import Metrics
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
@@ -173,7 +174,7 @@ class Gate(Wrapper):
         assert self.open.wait(10)
         self.inner.put(key, data)  # type: ignore[arg-type]
 
-    def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, offset: int = 0, length: int | None = None) -> Buffer:
         with self.lock:
             self.gets.append((key, offset, length))
         assert self.open.wait(10)

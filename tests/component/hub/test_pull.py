@@ -102,7 +102,7 @@ def test_one_rank_of_a_layout(hub_volume: Volume, mini: Mini, tmp_path: Path) ->
 
 def test_altered_objects_are_seen(published: Volume, open_at: MakeVolume, tmp_path: Path) -> None:
     key = max(published.objects.scan("chunks/"), key=lambda info: info.size).key
-    data = published.objects.get(key)
+    data = bytes(published.objects.get(key))
     published.objects.put(key, data[:-1] + bytes([data[-1] ^ 1]))
     fresh = open_at(published.url)
     with pytest.raises((CorruptError, StoreError)):

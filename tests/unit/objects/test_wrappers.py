@@ -20,6 +20,7 @@ from fscore.objects.wrap.meter import Metered
 from fscore.objects.wrap.prefixed import Prefixed
 from fscore.objects.wrap.retry import Retrying
 from fscore.objects.wrap.wrapper import Wrapper, unwrap
+from fscore.runtime.buffer import Buffer
 from fscore.runtime.clock import FakeClock
 from fscore.runtime.metrics import Metrics
 from fscore.runtime.retry import Retry
@@ -163,7 +164,7 @@ def test_no_more_calls_at_a_time_than_allowed() -> None:
         now = most = 0
         lock = threading.Lock()
 
-        def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+        def get(self, key: str, offset: int = 0, length: int | None = None) -> Buffer:
             with self.lock:
                 self.now += 1
                 self.most = max(self.most, self.now)
