@@ -61,7 +61,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Where blocks are kept on this machine; None: where `FSCORE_CACHE_DIR` says; empty: in memory only."""
     cache_size: int = 100 << 30
     free_space_ratio: float = 0.1
-    memory_cache: int = 256 << 20
+    memory_cache: int = 128 << 20
     buffer_size: int = 300 << 20
     """What was written and is not stored yet, in writers and on its way up together. Beyond that writers wait."""
     read_ahead: int = 64 << 20

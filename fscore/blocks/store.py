@@ -22,6 +22,7 @@ from fscore.domain.keys import block_key, slice_keys
 from fscore.objects.api import ObjectStore, SupportsSync
 from fscore.runtime import log
 from fscore.runtime.buffer import Buffer
+from fscore.runtime.frames import Frames
 from fscore.runtime.metrics import Metrics
 from fscore.runtime.progress import NoProgress, Progress
 from fscore.runtime.singleflight import SingleFlight
@@ -30,6 +31,8 @@ from fscore.runtime.threads import Pool
 _RANGE_PART: Final = 4  # a read of less than a quarter of a block may be a range request
 _RANGES_BEFORE_WHOLE: Final = 3
 _TRAILS: Final = 512
+_FRAMES: Final = 48
+"""Blocks in memory that is taken again and again: about what a cache in memory holds, and what is under way."""
 
 Extent = tuple[int, int, int, int]
 """Bytes of a slice: (slice id, size of the slice, offset in it, length)."""
@@ -89,6 +92,7 @@ class BlockStore:
         self._ahead_limit = prefetch_blocks
         self._ahead_now: set[str] = set()
         self._ahead_lock = threading.Lock()
+        self._frames = Frames(block_size, _FRAMES)
         self._flights: SingleFlight[Buffer] = SingleFlight()
         self.budget: Final = Budget(buffer_bytes, block_size)
         self._trails: OrderedDict[str, tuple[int, int]] = OrderedDict()
@@ -321,15 +325,21 @@ class BlockStore:
         if found is not None:  # another flight landed since the caller looked
             return found
         with self.metrics.timed("blocks.fetch"):
-            stored = self.objects.get(key)
             try:
-                block = self._codec.decode(stored, whole)
+                block = self._bring(key, whole)
             except CorruptError as error:
                 raise self._corrupt(key, str(error)) from error
         self.metrics.add("blocks.fetch.bytes", whole)
         if keep:
             self.cache.put(key, block, wait=wait)
         return block
+
+    def _bring(self, key: str, whole: int) -> Buffer:
+        if whole == self.block_size and isinstance(self._codec, Plain):
+            frame = self._frames.take()
+            if self.objects.fill(key, frame)[0] == whole:
+                return frame.toreadonly()
+        return self._codec.decode(self.objects.get(key), whole)
 
     def _corrupt(self, key: str, why: str) -> CorruptError:
         self.metrics.add("blocks.corrupt")

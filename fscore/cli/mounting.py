@@ -123,7 +123,7 @@ WholeCache: TypeAlias = Annotated[
     ),
 ]
 MemoryCache: TypeAlias = Annotated[
-    int | None, _at(_CACHE, "Blocks kept in memory (default: 256M).", "SIZE", parser=size)
+    int | None, _at(_CACHE, "Blocks kept in memory (default: 128M).", "SIZE", parser=size)
 ]
 BufferSize: TypeAlias = Annotated[
     int | None, _at(_CACHE, "Written bytes in memory, on their way up or not (default: 300M).", "SIZE", parser=size)

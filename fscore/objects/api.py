@@ -18,6 +18,7 @@ __all__ = [
     "SupportsSync",
     "as_view",
     "check_key",
+    "filled",
 ]
 
 
@@ -66,6 +67,13 @@ class ObjectStore(ABC):
         data = self.get(key, offset, len(buffer))
         buffer[: len(data)] = data
         return len(data)
+
+    def fill(self, key: str, buffer: memoryview) -> tuple[int, dict[str, str]]:
+        """A whole object into `buffer`; returns its size and what is kept beside it, where that comes with it.
+
+        When the size is more than `buffer` takes, nothing is promised about the bytes. NotFound.
+        """
+        return filled(buffer, self.get(key)), {}
 
     @abstractmethod
     def head(self, key: str) -> ObjectInfo:
@@ -119,3 +127,11 @@ def check_key(key: str) -> str:
     if not key or "\0" in key or key[0] == "/" or any(part in {"", ".", ".."} for part in key.split("/")):
         raise Invalid(f"object key {key!r} is empty or leaves the store's root")
     return key
+
+
+def filled(buffer: memoryview, data: Buffer) -> int:
+    """Lay `data` into `buffer` if it fits; its size."""
+    size = len(data)
+    if size <= len(buffer):
+        buffer[:size] = data
+    return size

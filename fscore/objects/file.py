@@ -109,6 +109,19 @@ class FileStore(ObjectStore):
             finally:
                 os.close(fd)
 
+    def fill(self, key: str, buffer: memoryview) -> tuple[int, dict[str, str]]:
+        """The whole file straight into `buffer`."""
+        path = self._path(key)
+        with _seam(key, self.location), open(path, "rb", buffering=0) as file:  # noqa: PTH123  a hot path
+            size = os.fstat(file.fileno()).st_size
+            got = 0
+            while got < size <= len(buffer):
+                n = file.readinto(buffer[got:size])
+                if not n:
+                    return got, {}  # it was cut off meanwhile
+                got += n
+            return size, {}
+
     def get_into(self, key: str, buffer: memoryview, offset: int = 0) -> int:
         """Bytes of the file straight into `buffer`."""
         path = self._path(key)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 
 from fscore.domain.errors import NotFound
-from fscore.objects.api import Buffer, ObjectInfo, ObjectStore, check_key
+from fscore.objects.api import Buffer, ObjectInfo, ObjectStore, check_key, filled
 from fscore.runtime.clock import Clock, SystemClock
 
 
@@ -50,6 +50,11 @@ class MemoryStore(ObjectStore):
         """The object and its metadata."""
         data, _, metadata = self._find(key)
         return data, dict(metadata)
+
+    def fill(self, key: str, buffer: memoryview) -> tuple[int, dict[str, str]]:
+        """The object and its metadata."""
+        data, metadata = self.get_with(key)
+        return filled(buffer, data), metadata
 
     def head(self, key: str) -> ObjectInfo:
         """Size and time."""

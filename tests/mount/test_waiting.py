@@ -44,6 +44,11 @@ class Gated(Wrapper):
         self._pass()
         return self.inner.get(key, offset, length)
 
+    def fill(self, key: str, buffer: memoryview) -> tuple[int, dict[str, str]]:
+        """A whole object, when the gate is open."""
+        self._pass()
+        return self.inner.fill(key, buffer)
+
     def get_into(self, key: str, buffer: memoryview, offset: int = 0) -> int:
         """Bytes of an object, when the gate is open."""
         self._pass()

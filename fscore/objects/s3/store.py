@@ -12,10 +12,11 @@ import obstore
 from obstore import exceptions as theirs
 from obstore.store import S3Store as Client
 
-from fscore.domain.errors import Exists, NotFound
-from fscore.objects.api import Buffer, ObjectInfo, ObjectStore, as_view, check_key
+from fscore.domain.errors import Exists, NotFound, TransientError
+from fscore.objects.api import Buffer, ObjectInfo, ObjectStore, as_view, check_key, filled
 from fscore.objects.s3.endpoint import Endpoint, parse_bucket
 from fscore.objects.s3.errors import seam
+from fscore.objects.s3.straight import straight_for
 
 if TYPE_CHECKING:  # obstore has these for type checkers only
     from obstore import ObjectMeta
@@ -60,6 +61,7 @@ class S3Store(ObjectStore):
                 retry_config={"max_retries": 0},
                 **_settings(place, access_key, secret_key, session_token),
             )
+        self._straight = None if access_key == "anonymous" else straight_for(self._client, place.url)
 
     def put(self, key: str, data: Buffer) -> None:
         """One PUT, never multipart, so it is whole or absent."""
@@ -110,6 +112,23 @@ class S3Store(ObjectStore):
             result = obstore.get(self._client, check_key(key))
             metadata = {str(name).lower(): str(value) for name, value in result.attributes.items()}
             return memoryview(result.bytes()), metadata
+
+    def fill(self, key: str, buffer: memoryview) -> tuple[int, dict[str, str]]:
+        """One GET, whose bytes are not laid anywhere else first where that can be."""
+        if self._straight is not None:
+            try:
+                found = self._straight.fill(check_key(key), buffer)
+            except TransientError as error:
+                raise TransientError(f"get of {key!r} in {self.location}: {error}") from error
+            if found is not None:
+                return found
+        data, metadata = self.get_with(key)
+        return filled(buffer, data), metadata
+
+    def close(self) -> None:
+        """Close idle connections."""
+        if self._straight is not None:
+            self._straight.close()
 
     def head(self, key: str) -> ObjectInfo:
         """One HEAD."""

@@ -37,13 +37,23 @@ class Checksummed(Wrapper):
             return self.inner.get(key, offset, length)
         return self.get_with(key)[0]
 
+    def fill(self, key: str, buffer: memoryview) -> tuple[int, dict[str, str]]:
+        """A whole object, checked."""
+        size, metadata = self.inner.fill(key, buffer)
+        if size <= len(buffer):
+            self._check(key, buffer[:size], metadata)
+        return size, metadata
+
     def get_with(self, key: str) -> tuple[Buffer, dict[str, str]]:
         """A whole object, checked, and its metadata."""
         data, metadata = self._rich.get_with(key)
+        self._check(key, data, metadata)
+        return data, metadata
+
+    def _check(self, key: str, data: Buffer, metadata: dict[str, str]) -> None:
         kept = metadata.get(NAME.lower())
         if kept is not None and kept != (found := _sum(data)):
             raise CorruptError(f"object {key!r} in {self.location}: CRC-32C is {found}, was stored with {kept}")
-        return data, metadata
 
 
 def _sum(data: Buffer) -> str:

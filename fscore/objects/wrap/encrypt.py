@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
 from fscore.domain.errors import CorruptError, SettingError
-from fscore.objects.api import Buffer, ObjectStore
+from fscore.objects.api import Buffer, ObjectStore, filled
 from fscore.objects.wrap.wrapper import Wrapper
 
 PASSPHRASE_ENV: Final = "JFS_RSA_PASSPHRASE"  # noqa: S105  a name, no secret
@@ -113,6 +113,10 @@ class Encrypted(Wrapper):
         data = self.get(key, offset, len(buffer))
         buffer[: len(data)] = data
         return len(data)
+
+    def fill(self, key: str, buffer: memoryview) -> tuple[int, dict[str, str]]:
+        """The whole object, opened."""
+        return filled(buffer, self.get(key)), {}
 
     def get_with(self, key: str) -> tuple[Buffer, dict[str, str]]:
         """The whole object, opened, and its metadata."""

@@ -91,6 +91,10 @@ class Faulty(Wrapper):
         """May fail."""
         return self._run("get", key, lambda: self.inner.get_into(key, buffer, offset))
 
+    def fill(self, key: str, buffer: memoryview) -> tuple[int, dict[str, str]]:
+        """May fail."""
+        return self._run("get", key, lambda: self.inner.fill(key, buffer))
+
     def get_with(self, key: str) -> tuple[Buffer, dict[str, str]]:
         """May fail."""
         whole = super().get_with

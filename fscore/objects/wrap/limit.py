@@ -64,6 +64,13 @@ class Limited(Wrapper):
         self._down.take(n)
         return n
 
+    def fill(self, key: str, buffer: memoryview) -> tuple[int, dict[str, str]]:
+        """Pays for what came afterwards."""
+        with self._slot():
+            size, metadata = self.inner.fill(key, buffer)
+        self._down.take(size)
+        return size, metadata
+
     def get_with(self, key: str) -> tuple[Buffer, dict[str, str]]:
         """Pays for what came afterwards."""
         with self._slot():

@@ -49,6 +49,12 @@ class Metered(Wrapper):
         self._metrics.add("objects.get.bytes", n)
         return n
 
+    def fill(self, key: str, buffer: memoryview) -> tuple[int, dict[str, str]]:
+        """Counted as get."""
+        size, metadata = self._count("get", lambda: self.inner.fill(key, buffer))
+        self._metrics.add("objects.get.bytes", size)
+        return size, metadata
+
     def get_with(self, key: str) -> tuple[Buffer, dict[str, str]]:
         """Counted as get."""
         data, metadata = self._count("get", lambda: super(Metered, self).get_with(key))

@@ -28,6 +28,10 @@ class Prefixed(Wrapper):
         """Get from below the prefix."""
         return self.inner.get_into(self._prefix + key, buffer, offset)
 
+    def fill(self, key: str, buffer: memoryview) -> tuple[int, dict[str, str]]:
+        """Get from below the prefix."""
+        return self.inner.fill(self._prefix + key, buffer)
+
     def head(self, key: str) -> ObjectInfo:
         """Head below the prefix."""
         return self.inner.head(self._prefix + key)._replace(key=key)

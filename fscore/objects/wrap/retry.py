@@ -46,6 +46,10 @@ class Retrying(Wrapper):
         """Again until it is read."""
         return self._retry.call(self._what("get", key), lambda: self.inner.get_into(key, buffer, offset))
 
+    def fill(self, key: str, buffer: memoryview) -> tuple[int, dict[str, str]]:
+        """Again until it is read."""
+        return self._retry.call(self._what("get", key), lambda: self.inner.fill(key, buffer))
+
     def get_with(self, key: str) -> tuple[Buffer, dict[str, str]]:
         """Again until it is read."""
         return self._retry.call(self._what("get", key), lambda: super(Retrying, self).get_with(key))

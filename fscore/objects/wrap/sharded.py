@@ -34,6 +34,10 @@ class Sharded(ObjectStore):
         """Get from its shard."""
         return self._of(key).get_into(key, buffer, offset)
 
+    def fill(self, key: str, buffer: memoryview) -> tuple[int, dict[str, str]]:
+        """Get from its shard."""
+        return self._of(key).fill(key, buffer)
+
     def head(self, key: str) -> ObjectInfo:
         """Head on its shard."""
         return self._of(key).head(key)

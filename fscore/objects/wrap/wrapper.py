@@ -32,6 +32,10 @@ class Wrapper(ObjectStore):
         """Passed on."""
         return self.inner.get_into(key, buffer, offset)
 
+    def fill(self, key: str, buffer: memoryview) -> tuple[int, dict[str, str]]:
+        """Passed on."""
+        return self.inner.fill(key, buffer)
+
     def head(self, key: str) -> ObjectInfo:
         """Passed on."""
         return self.inner.head(key)

@@ -265,7 +265,7 @@ def test_a_full_disk_is_no_error_of_the_reader(make: Make, monkeypatch: pytest.M
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "writev", full)
+        patch.setattr(os, "write", full)
         cache.put(key(2), bytes(SIZE))
     assert metrics.get("cache.disk.errors") == 1
     assert not cache.contains(key(2))

@@ -180,6 +180,12 @@ class Gate(Wrapper):
         assert self.open.wait(10)
         return self.inner.get(key, offset, length)
 
+    def fill(self, key: str, buffer: memoryview) -> tuple[int, dict[str, str]]:
+        with self.lock:
+            self.gets.append((key, 0, None))
+        assert self.open.wait(10)
+        return self.inner.fill(key, buffer)
+
     def get_into(self, key: str, buffer: memoryview, offset: int = 0) -> int:
         with self.lock:
             self.gets.append((key, offset, len(buffer)))

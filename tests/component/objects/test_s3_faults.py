@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from fscore.domain.errors import CorruptError, Denied, NotFound, SettingError, TransientError, UnavailableError
 from fscore.objects.api import ObjectStore
 from fscore.objects.registry import open_store
+from fscore.objects.s3.store import S3Store
 from fscore.objects.wrap.checksum import Checksummed
 from fscore.objects.wrap.retry import Retrying
+from fscore.objects.wrap.wrapper import unwrap
 from fscore.runtime.clock import FakeClock
 from fscore.runtime.retry import Retry
 from tests.kit.fault_proxy import FaultProxy, fault_proxy
@@ -84,11 +87,61 @@ def test_a_lying_answer_is_found_by_its_checksum(store: ObjectStore, proxy: Faul
     summed = Checksummed(store)
     data = os.urandom(100_000)
     summed.put("k", data)
-    assert summed.get("k") == data
-    proxy.flip = 1
-    with pytest.raises(CorruptError, match="CRC-32C"):
-        summed.get("k")
-    assert summed.get("k") == data
+    buffer = memoryview(bytearray(len(data)))
+
+    def filled() -> bytes:
+        return bytes(buffer[: summed.fill("k", buffer)[0]])
+
+    reads: list[Callable[[], bytes]] = [lambda: bytes(summed.get("k")), filled]
+    for read in reads:
+        assert read() == data
+        proxy.flip = 1
+        with pytest.raises(CorruptError, match="CRC-32C"):
+            read()
+        assert read() == data
+
+
+def test_blocks_that_go_straight_into_memory_fail_as_others_do(store: ObjectStore, proxy: FaultProxy) -> None:
+    data = os.urandom(1 << 20)
+    store.put("k", data)
+    buffer = memoryview(bytearray(len(data)))
+    seen = proxy.seen
+    assert store.fill("k", buffer)[0] == len(data)
+    assert proxy.seen == seen + 1
+    proxy.refuse = 1
+    with pytest.raises(TransientError, match=r"get of 'k' in http://.*: 503"):
+        store.fill("k", buffer)
+    assert proxy.seen == seen + 2, "a server that is busy is not asked twice"
+    proxy.cut = 1
+    with pytest.raises(TransientError, match="of 1048576 bytes"):
+        store.fill("k", buffer)
+    proxy.refuse = proxy.cut = 1
+    buffer[:] = bytes(len(buffer))
+    assert Retrying(store, Retry(clock=FakeClock())).fill("k", buffer)[0] == len(data)
+    assert buffer == data
+
+
+def test_a_connection_that_was_closed_meanwhile_costs_nothing_but_a_try(store: ObjectStore) -> None:
+    data = os.urandom(1000)
+    store.put("k", data)
+    buffer = memoryview(bytearray(len(data)))
+    driver = unwrap(store)
+    assert isinstance(driver, S3Store)
+    assert driver.fill("k", buffer)[0] == len(data)
+    assert driver._straight is not None
+    for _, connection in driver._straight._idle:
+        connection.sock.shutdown(socket.SHUT_RDWR)
+    assert driver.fill("k", buffer)[0] == len(data)
+    assert buffer == data
+
+
+def test_who_may_not_read_is_told_so(s3_server: S3Server) -> None:
+    bucket = s3_server.new_bucket()
+    wrong = open_store("s3", bucket, access_key=s3_server.access_key, secret_key="wrong")
+    for _ in range(6):  # after some of them the way past the client is not tried any more
+        with pytest.raises(Denied):
+            wrong.fill("k", memoryview(bytearray(10)))
+    wrong.close()
 
 
 def test_a_server_that_is_gone(store: ObjectStore) -> None:

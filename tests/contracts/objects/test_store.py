@@ -27,6 +27,12 @@ def test_bytes_come_back(objects: ObjectStore, size: int) -> None:
     buffer = bytearray(size + 7)
     assert objects.get_into("some/key", memoryview(buffer)) == size
     assert buffer[:size] == data
+    for room in (size, size + 7):
+        into = bytearray(room)
+        assert objects.fill("some/key", memoryview(into))[0] == size
+        assert into[:size] == data
+    if size:
+        assert objects.fill("some/key", memoryview(bytearray(size - 1)))[0] == size
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
@@ -59,6 +65,8 @@ def test_absent_is_not_found_and_delete_of_it_is_fine(objects: ObjectStore) -> N
                 call(key)
         with pytest.raises(NotFound):
             objects.get_into(key, memoryview(bytearray(4)))
+        with pytest.raises(NotFound):
+            objects.fill(key, memoryview(bytearray(4)))
     objects.delete("nothing")
     objects.delete("folder/nothing")
     objects.delete("folder/there")
@@ -92,6 +100,8 @@ def test_a_key_that_climbs_out_is_refused(objects: ObjectStore, key: str) -> Non
 def test_odd_keys(objects: ObjectStore, key: str) -> None:
     objects.put(key, key.encode())
     assert objects.get(key) == key.encode()
+    into = bytearray(300)
+    assert into[: objects.fill(key, memoryview(into))[0]] == key.encode()
     assert objects.head(key).key == key
     assert keys(objects) == [key]
     objects.delete(key)

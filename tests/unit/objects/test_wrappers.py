@@ -47,6 +47,10 @@ def test_every_wrapper_is_a_store(name: str) -> None:
     buffer = bytearray(4)
     assert store.get_into("a/k", memoryview(buffer), 8) == 2
     assert buffer == b"89\0\0"
+    whole = bytearray(12)
+    assert store.fill("a/k", memoryview(whole))[0] == 10
+    assert whole == b"0123456789\0\0"
+    assert store.fill("a/k", memoryview(buffer))[0] == 10, "more than there is room for"
     assert store.head("a/k").size == 10
     assert store.put_if_absent("a/k", b"x") is False
     assert store.put_if_absent("b", b"x") is True
@@ -192,6 +196,8 @@ def test_checksums_as_juicefs_keeps_them() -> None:
         store.get("k")
     with pytest.raises(CorruptError):
         store.get_with("k")
+    with pytest.raises(CorruptError, match="CRC-32C"):
+        store.fill("k", memoryview(bytearray(5)))
     assert store.get("k", 1, 3) == b"ell"  # a part cannot be checked
     driver.put("plain", b"from a client that keeps none")
     assert store.get("plain") == b"from a client that keeps none"
@@ -205,14 +211,15 @@ def test_the_meter_counts() -> None:
     with pytest.raises(TransientError):
         store.put("c", bytes(7))
     store.get("a", 10, 20)
+    store.fill("b", memoryview(bytearray(64)))
     with pytest.raises(NotFound):
         store.get("nothing")
     shot = metrics.snapshot()
     assert shot["objects.put.bytes"] == 150
     assert shot["objects.put.count"] == 3
     assert shot["objects.put.errors"] == 1
-    assert shot["objects.get.bytes"] == 20
-    assert shot["objects.get.count"] == 2
+    assert shot["objects.get.bytes"] == 70
+    assert shot["objects.get.count"] == 3
     assert "objects.get.errors" not in shot
 
 
