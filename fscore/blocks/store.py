@@ -179,9 +179,10 @@ class BlockStore:
             key, whole = self._key(slice_id, size, index), block_length(size, index, self.block_size)
             target = buffer[start : start + n]
             start += n
-            if not self.cache.get_into(key, pos, target):
-                block = self._flights.do(key, partial(self._load, key, whole, keep=n < whole))
-                target[:] = memoryview(block)[pos : pos + n]
+            if self.cache.get_into(key, pos, target) or (n == whole and self._straight_into(key, target)):
+                continue
+            block = self._flights.do(key, partial(self._load, key, whole, keep=n < whole))
+            target[:] = memoryview(block)[pos : pos + n]
 
     def peek(self, slice_id: int, size: int, off: int, length: int) -> Buffer | None:
         """As read, from caches that answer without waiting; None when one of the blocks would have to be waited for."""
@@ -333,6 +334,16 @@ class BlockStore:
         if keep:
             self.cache.put(key, block, wait=wait)
         return block
+
+    def _straight_into(self, key: str, target: memoryview) -> bool:
+        """Fetch a whole block to where it is wanted; False when it does not come so, or somebody is at it."""
+        if not isinstance(self._codec, Plain) or self._flights.flying(key):
+            return False
+        with self.metrics.timed("blocks.fetch"):
+            if self.objects.fill(key, target)[0] != len(target):
+                return False
+        self.metrics.add("blocks.fetch.bytes", len(target))
+        return True
 
     def _bring(self, key: str, whole: int) -> Buffer:
         if whole == self.block_size and isinstance(self._codec, Plain):

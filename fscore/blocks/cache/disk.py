@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from fscore.blocks.cache.api import WRITE
 from fscore.blocks.cache.eviction import Shelf
 from fscore.blocks.cache.opened import OpenBlock, OpenBlocks
 from fscore.blocks.cache.sums import trailer, trailer_size
@@ -31,9 +32,6 @@ _MARK: Final = ".fscore"
 _RAW: Final = "raw/"
 _STALE_TEMP_S: Final = 3600
 _RESCAN_S: Final = 600.0  # between two looks at what other processes did
-_PIECE: Final = 128 << 10
-"""Bytes a write. The kernel takes pages for a write of megabytes as one large piece of memory, the last that was left
-and the first that a hypervisor took back: blocks came three times slower where that had to be given anew."""
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 logger = log.get(__name__)
@@ -250,7 +248,7 @@ def _write_all(fd: int, view: memoryview, tail: bytes) -> None:
     for data in (view, memoryview(tail)):
         written = 0
         while written < len(data):
-            written += os.write(fd, data[written : written + _PIECE])
+            written += os.write(fd, data[written : written + WRITE])
 
 
 def _size_of(key: str) -> int | None:

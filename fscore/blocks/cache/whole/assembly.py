@@ -20,6 +20,7 @@ from typing import Final
 
 from crc32c import crc32c
 
+from fscore.blocks.cache.api import WRITE
 from fscore.blocks.cache.whole.file import fill, glimpse
 from fscore.blocks.cache.whole.layout import Layout
 from fscore.blocks.cache.whole.record import CELL, Look, Record, cells, look_of
@@ -205,7 +206,7 @@ class Assembly:
         done = len(view) if is_hole else 0
         try:
             while done < len(view):
-                done += os.pwrite(self.fd, view[done:], start + done)
+                done += os.pwrite(self.fd, view[done : done + WRITE], start + done)
         except OSError as error:
             self.fail(str(error))
         with self._lock:
