@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Protocol
 
 from fscore.runtime.buffer import Buffer
-
-WRITE: Final = 128 << 10
-"""Bytes that a cache writes to a file at a time. For a write of megabytes the kernel takes one large piece of memory,
-the kind that it uses last and that a hypervisor takes back first: where that had to be given anew, blocks came three
-times slower."""
 
 
 class BlockCache(Protocol):

@@ -20,7 +20,6 @@ from typing import Final
 
 from crc32c import crc32c
 
-from fscore.blocks.cache.api import WRITE
 from fscore.blocks.cache.whole.file import fill, glimpse
 from fscore.blocks.cache.whole.layout import Layout
 from fscore.blocks.cache.whole.record import CELL, Look, Record, cells, look_of
@@ -34,6 +33,9 @@ Load = Callable[[int, int, int, memoryview], None]
 """(slice id, its size, offset, buffer): fills the buffer with checked bytes of a slice."""
 
 Finish = Callable[[Record], None]
+
+WRITE: Final = 512 << 10
+"""Bytes that are written at a time: as blocks.cache.disk has it, though larger pieces of memory map faster."""
 
 BEHIND: Final = 32
 """Cells that may wait to be written."""
