@@ -32,6 +32,7 @@ def command(
 
     Entries are only ever added, each bound to the one before by its hash.
     """
+    from fscore.domain.errors import HubError
     from fscore.hub.registry import Registry
     from fscore.volume import open_volume
 
@@ -40,6 +41,8 @@ def command(
     with open_volume(volume, read_only=True) as opened:
         registry = Registry(opened)
         events = registry.log(ref)
+        if not events:
+            raise HubError(f"no such model: {ref.name}", kind="not_found", hint="see `fscore models`")
         problems = registry.verify_log(ref) if verify else []
         number = registry.ledger.numbered(ref).version if ref.version or ref.alias else None
     if verify:
@@ -66,9 +69,7 @@ def lines(events: list[Event]) -> list[str]:
         )
         for event in events
     ]
-    return (
-        columns(rows, ("SEQ", "AT (UTC)", "BY", "ACTION", "OBJECT", "STATE", ""), right=(0,)) if rows else ["no events"]
-    )
+    return columns(rows, ("SEQ", "AT (UTC)", "BY", "ACTION", "OBJECT", "STATE", ""), right=(0,))
 
 
 def told(event: Event) -> str:

@@ -193,6 +193,8 @@ def test_bad_models_are_refused_in_one_line(fscore: Fscore, cli_volume: str, cha
     assert "pickle" in fscore.refused(1, "push", cli_volume, changed, "llm/tiny")
     (changed / "pytorch_model.bin").unlink()
     assert "no such model" in fscore.refused(1, "versions", cli_volume, "llm/tiny")
+    assert "no such model" in fscore.refused(1, "log", cli_volume, "llm/tiny")
+    assert "no such model" in fscore.refused(1, "log", cli_volume, "llm/tiny", "--verify")
     assert fscore.json("models", cli_volume) == []
 
 
