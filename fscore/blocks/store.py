@@ -346,7 +346,7 @@ class BlockStore:
         return True
 
     def _bring(self, key: str, whole: int) -> Buffer:
-        if whole == self.block_size and isinstance(self._codec, Plain):
+        if whole == self.block_size and isinstance(self._codec, Plain) and self.objects.fills:
             frame = self._frames.take()
             if self.objects.fill(key, frame)[0] == whole:
                 return frame.toreadonly()

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 from fscore.domain.errors import CorruptError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 MAGIC: Final = b"FSIDX001"
 ROW: Final = 8 + 24 + 8 + 4 + 8
@@ -72,6 +74,8 @@ class IndexSegment:
         """(position in `wanted`, file number, offset) of every known place of the (SHA-256, length) pairs."""
         if not len(self._keys) or not wanted:
             return
+        import numpy as np
+
         keys = np.frombuffer(b"".join(sha256[:8] for sha256, _ in wanted), dtype=">u8").astype("<u8")
         first = np.searchsorted(self._keys, keys, "left")
         last = np.searchsorted(self._keys, keys, "right")
@@ -90,6 +94,8 @@ class IndexSegment:
 
 def pack(directory: Directory, rows: Iterable[Row]) -> bytes:
     """The bytes of an index file."""
+    import numpy as np  # late, as in hub.split.pieces
+
     ordered = sorted(rows, key=lambda row: row.sha256)
     head = msgspec.json.encode(directory)
     keys = np.frombuffer(b"".join(row.sha256[:8] for row in ordered), dtype=">u8").astype("<u8")
@@ -105,6 +111,8 @@ def pack(directory: Directory, rows: Iterable[Row]) -> bytes:
 
 def unpack(data: bytes) -> IndexSegment:
     """Read an index file. Raises CorruptError when it is none."""
+    import numpy as np
+
     if data[:8] != MAGIC or len(data) < 12:
         raise CorruptError("not an index file")
     (length,) = struct.unpack_from("<I", data, 8)

@@ -51,6 +51,11 @@ class ObjectStore(ABC):
         """Whether a part of an object can be read without the rest."""
         return True
 
+    @property
+    def fills(self) -> bool:
+        """Whether `fill` lays bytes where they are wanted at once; else it copies what `get` gives."""
+        return False
+
     @abstractmethod
     def put(self, key: str, data: Buffer) -> None:
         """Store `data` whole; when this returns it is durable, when it raises the key is as before or whole."""

@@ -63,6 +63,11 @@ class FileStore(ObjectStore):
         self._syncs = _DirectorySyncs()
         self._unsynced = Unsynced(self._root)
 
+    @property
+    def fills(self) -> bool:
+        """By read(2)."""
+        return True
+
     def put(self, key: str, data: Buffer) -> None:
         """Write beside, make durable, rename into place."""
         path = self._path(key)

@@ -63,6 +63,11 @@ class S3Store(ObjectStore):
             )
         self._straight = None if access_key == "anonymous" else straight_for(self._client, place.url)
 
+    @property
+    def fills(self) -> bool:
+        """Over plain HTTP."""
+        return self._straight is not None and self._straight.useful
+
     def put(self, key: str, data: Buffer) -> None:
         """One PUT, never multipart, so it is whole or absent."""
         self.put_with(key, data, {})

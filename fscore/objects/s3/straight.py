@@ -19,7 +19,7 @@ from obstore.store import S3Store as Client
 
 from fscore.domain.errors import TransientError
 
-_VALID: Final = timedelta(minutes=15)
+_VALID: Final = timedelta(minutes=5)
 _TIMEOUT_S: Final = 30.0  # between two pieces of an answer, as the client's own
 _IDLE: Final = 64
 _META: Final = "x-amz-meta-"
@@ -43,9 +43,14 @@ class Straight:
         self._refusals = 0
         """How often in a row the server would not have it so; after a few times it is not asked any more."""
 
+    @property
+    def useful(self) -> bool:
+        """Whether it is worth asking."""
+        return self._refusals < _PATIENCE
+
     def fill(self, key: str, buffer: memoryview) -> Filled | None:
         """An object that fits into `buffer`. None: ask the client. TransientError: the server would, another time."""
-        if self._refusals >= _PATIENCE:
+        if not self.useful:
             return None
         try:
             url = urlsplit(obstore.sign(self._client, "GET", key, _VALID))

@@ -89,6 +89,11 @@ class Encrypted(Wrapper):
         """No: the tag covers the whole object."""
         return False
 
+    @property
+    def fills(self) -> bool:
+        """No: what is stored is not what is wanted."""
+        return False
+
     def put(self, key: str, data: Buffer) -> None:
         """Put, sealed."""
         self.inner.put(key, self._sealer.seal(data))

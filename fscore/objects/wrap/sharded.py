@@ -22,6 +22,11 @@ class Sharded(ObjectStore):
         """Whether every shard does."""
         return all(store.reads_parts for store in self._stores)
 
+    @property
+    def fills(self) -> bool:
+        """Whether every shard does."""
+        return all(store.fills for store in self._stores)
+
     def put(self, key: str, data: Buffer) -> None:
         """Put on its shard."""
         self._of(key).put(key, data)

@@ -20,6 +20,11 @@ class Wrapper(ObjectStore):
         """Passed on."""
         return self.inner.reads_parts
 
+    @property
+    def fills(self) -> bool:
+        """Passed on."""
+        return self.inner.fills
+
     def put(self, key: str, data: Buffer) -> None:
         """Passed on."""
         self.inner.put(key, data)

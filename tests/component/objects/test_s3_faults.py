@@ -138,9 +138,12 @@ def test_a_connection_that_was_closed_meanwhile_costs_nothing_but_a_try(store: O
 def test_who_may_not_read_is_told_so(s3_server: S3Server) -> None:
     bucket = s3_server.new_bucket()
     wrong = open_store("s3", bucket, access_key=s3_server.access_key, secret_key="wrong")
-    for _ in range(6):  # after some of them the way past the client is not tried any more
+    worth = [wrong.fills]
+    for _ in range(6):
         with pytest.raises(Denied):
             wrong.fill("k", memoryview(bytearray(10)))
+        worth.append(wrong.fills)
+    assert worth == [True] * 4 + [False] * 3, "the way past the client is not tried any more"
     wrong.close()
 
 
